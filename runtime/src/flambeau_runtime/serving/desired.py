@@ -1,0 +1,89 @@
+"""What is wanted of this runtime: one immutable document, whoever wrote it (operator, boot file, verbs)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+NO_ENV: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an archive comes from, and what its content must be."""
+
+    uri: str
+    digest: str | None = None  # "sha256:<64 hex>"
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """At most `max_size` jobs together; a job waits at most `max_delay_s` for companions."""
+
+    max_size: int = 1
+    max_delay_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """For one batch, and for a worker's way from process to loaded handler."""
+
+    response_s: float = 120.0
+    startup_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupRequest:
+    """A request sent `repeat` times before a version counts as ready."""
+
+    body: str
+    content_type: str = "application/json"
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSpec:
+    """One version of one model, as it shall be."""
+
+    model: str
+    version: str
+    source: Source
+    workers: int = 1
+    batching: Batching = Batching()
+    timeouts: Timeouts = Timeouts()
+    env: Mapping[str, str] = field(default_factory=lambda: NO_ENV)
+    warmup: tuple[WarmupRequest, ...] = ()
+    handler: str | None = None  # overrides the manifest's
+    queue_size: int = 100
+    split_json_arrays: str = "auto"  # auto | on | off
+    retry_on_crash: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model: its versions, and which of them answers requests that name none."""
+
+    name: str
+    default: str | None
+    versions: tuple[VersionSpec, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The ModelDeployment behind a managed runtime."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Everything wanted of this runtime."""
+
+    models: tuple[ModelSpec, ...] = ()
+    owner: Owner | None = None
+    sequence: int = 0
+    generation: int = 0

@@ -1,0 +1,82 @@
+"""Every setting of the runtime, built once in `__main__` or a command, and passed by argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Authorisation(StrEnum):
+    """How callers prove who they are (RUNTIME.md, deliberate differences)."""
+
+    AUTO = "auto"  # health and inference open; management for loopback callers or with the key
+    STRICT = "strict"  # TorchServe's own: the inference key for inference, the management key for management
+    OFF = "off"
+
+
+class ModelApi(StrEnum):
+    """Whether POST and DELETE /models are allowed."""
+
+    AUTO = "auto"  # to whoever may use management
+    ON = "on"
+    OFF = "off"  # 405
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener binds; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds, lengths in jobs."""
+
+    max_request_bytes: int = 6_553_500
+    max_response_bytes: int = 6_553_500
+    job_queue_size: int = 100
+    response_timeout_s: float = 120.0
+    startup_timeout_s: float = 120.0
+    batch_size: int = 1
+    max_batch_delay_s: float = 0.1
+    drain_timeout_s: float = 60.0
+    drain_delay_s: float = (
+        0.0  # keep accepting this long after SIGTERM, while endpoints are removed
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """Present when a ModelDeployment owns this runtime."""
+
+    boot_file: Path  # {"document": {...}, "publicKeys": ["base64url of a raw Ed25519 key", …]}
+    uid: str  # the owner's uid: audience of every signed call
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration of one runtime process."""
+
+    inference: Address = field(default_factory=lambda: Address(port=8080))
+    management: Address = field(default_factory=lambda: Address(port=8081))
+    metrics: Address = field(default_factory=lambda: Address(port=8082))
+    state_dir: Path = Path()  # extracted archives, the last accepted document, listening.json
+    model_store: Path | None = None
+    load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up
+    workers_per_model: int | None = None  # None: one per device, or per CPU where there is none
+    limits: Limits = field(default_factory=Limits)
+    devices: tuple[int, ...] = ()  # indices of accelerators; empty: CPU
+    device_visibility: str = "own"  # own | all
+    authorisation: Authorisation = Authorisation.AUTO
+    model_api: ModelApi = ModelApi.AUTO
+    key_file: Path | None = None
+    token_expiration_min: int = 60
+    allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*")
+    decode_input_request: bool = True
+    preload_torch: bool = True  # keep a template process that forks workers
+    managed: Managed | None = None
+    log_dir: Path | None = None  # torchserve's files; None: JSON lines on stdout
+    warnings: tuple[str, ...] = ()  # what was odd in the configuration, to be logged once
