@@ -1,0 +1,64 @@
+# Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
+# Nothing is written outside this folder but uv's download cache.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types contracts processes bench format clean
+
+PYTHON ?= python3
+# The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
+BIN := .venv/bin
+SYNCED := .venv/.synced
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(SYNCED)  ## make .venv with everything that the other targets need
+
+$(SYNCED): pyproject.toml uv.lock operator/pyproject.toml runtime/pyproject.toml | $(UV)
+	$(UV) sync --quiet --frozen --all-packages --all-extras
+	@touch $@
+
+.uv/bin/uv:
+	@echo "uv is not here: taking it from PyPI into .uv/"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is older than 3.11: run make PYTHON=/path/to/a/newer/python3"; exit 1; }
+	@# Debian's python3 comes without ensurepip; its pip can install into another environment.
+	@$(PYTHON) -m venv .uv 2>/dev/null \
+	  || { $(PYTHON) -m venv --clear --without-pip .uv && $(PYTHON) -m pip --version >/dev/null; } \
+	  || { echo "$(PYTHON) has neither ensurepip nor pip: install python3-venv or uv"; rm -rf .uv; exit 1; }
+	@if .uv/bin/python -m pip --version >/dev/null 2>&1; then .uv/bin/python -m pip install --quiet uv; \
+	  else $(PYTHON) -m pip --python .uv/bin/python install --quiet uv; fi
+
+demo: setup  ## train, serve, swap the version and kill a worker under load; ends by itself
+	$(BIN)/python -m examples.classifier.demo
+
+test: lint types contracts  ## everything that CI runs: lint, types, import contracts, all tests
+	$(BIN)/pytest
+
+check: lint types contracts  ## the quick part of it: no test that starts processes
+	$(BIN)/pytest -m "not process" -q
+
+lint: setup  ## ruff: format and rules
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+contracts: setup  ## import-linter: the directions of the house
+	$(BIN)/lint-imports --no-logo
+
+processes: setup  ## the tests that start real processes
+	$(BIN)/pytest -m process
+
+bench: setup  ## measure beside mosec; prints ratios (takes a while)
+	$(BIN)/python -m bench
+
+format: setup  ## let ruff rewrite the files
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:  ## remove what the targets made: environments, caches, built archives
+	rm -rf .venv .uv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf examples/classifier/build bench/build bench/.venv-*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
