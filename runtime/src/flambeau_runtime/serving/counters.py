@@ -1,0 +1,59 @@
+"""Plain integers for the hot path, one set per live version; turned into Prometheus text when scraped."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+LATENCY_BUCKETS_MS: tuple[float, ...] = (
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000,
+)  # fmt: skip
+
+
+class Histogram:
+    """Counts per bucket, not cumulative; the last bucket has no upper bound."""
+
+    __slots__ = ("bounds_ms", "counts", "sum_ms")
+
+    def __init__(self, bounds_ms: Sequence[float] = LATENCY_BUCKETS_MS) -> None:
+        self.bounds_ms = tuple(bounds_ms)
+        self.counts = [0] * (len(self.bounds_ms) + 1)
+        self.sum_ms = 0.0
+
+    def observe(self, ms: float) -> None:
+        """Count one observation; a bound belongs to the bucket below it, as Prometheus' `le` says."""
+        self.counts[bisect_left(self.bounds_ms, ms)] += 1
+        self.sum_ms += ms
+
+    @property
+    def count(self) -> int:
+        """How many observations there were."""
+        return sum(self.counts)
+
+
+class Counters:
+    """What one version has answered so far.
+
+    `requests` counts jobs that ended with a prediction or with a fault of the model's workers; `errors` the latter
+    (PredictionFailed, WorkerLost, DeadlineExceeded). `latency` is from the door to the end, `queue` the part of it
+    before a worker took the job. `by_status` counts answers by the first digit of their status.
+    """
+
+    __slots__ = ("by_status", "errors", "latency", "queue", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.latency = Histogram()
+        self.queue = Histogram()
+        self.by_status = {2: 0, 4: 0, 5: 0}
+
+    @property
+    def latency_us(self) -> float:
+        """All latencies together, in microseconds (ts_inference_latency_microseconds)."""
+        return self.latency.sum_ms * 1_000
+
+    @property
+    def queue_us(self) -> float:
+        """All queue times together, in microseconds (ts_queue_latency_microseconds)."""
+        return self.queue.sum_ms * 1_000
