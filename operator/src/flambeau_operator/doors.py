@@ -1,0 +1,164 @@
+"""The two doors to the world: a cluster that holds deployments and pods, and the runtimes in those pods.
+
+Everything above (`reconcile`, `work_queue`) knows only these protocols; `kubernetes`, `local` and
+`runtime_client` stand behind them, and `tests/fakes.py` does in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from flambeau_operator.plan.plan import Children, Event
+from flambeau_operator.resources.model_deployment import Status
+from flambeau_operator.resources.pod_state import Document, PodState
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Names one ModelDeployment; what the work queue holds."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One ModelDeployment as it was read: every write carries it, and a newer object refuses it."""
+
+    key: Key
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One pod as the cluster sees it, without what its runtime says of itself."""
+
+    name: str
+    uid: str
+    owner_uid: str  # the uid of the ModelDeployment it was made for
+    template_hash: str
+    address: str  # URL of its management API; empty while it has none
+    running: bool
+    terminating: bool
+    restarts: int
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one action of a pass went."""
+
+    action: str  # "apply pods", "put state", "commit", …
+    target: str  # the name of what it was done to
+    error: str | None = None  # None: it went well
+
+    @property
+    def failed(self) -> bool:
+        """True when the action did not take effect."""
+        return self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A pod, and the last revision of its state that a pass has seen."""
+
+    pod: Pod
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a pass leaves to the work queue: when to look again, and at whom to look meanwhile."""
+
+    look_again_s: float
+    watch: tuple[Watched, ...] = ()
+    failures: tuple[Outcome, ...] = ()  # not empty: again, with back-off
+    gone: bool = False  # the object is no more: drop the key
+
+
+class Conflict(Exception):
+    """The object has changed or was replaced since it was read; the pass is dropped."""
+
+
+class Silent(Exception):
+    """A pod's management API gave no answer (unreachable, too slow, or not speaking our language)."""
+
+
+class Refused(Exception):
+    """A runtime answered a call of ours with an error."""
+
+    def __init__(self, status: int, body: Mapping[str, object]) -> None:
+        super().__init__(f"{status} {body.get('type', '')}: {body.get('message', body)}")
+        self.status = status
+        self.body = body
+
+
+class Cluster(Protocol):
+    """Where ModelDeployments and their pods live."""
+
+    async def read_deployment(self, key: Key) -> Mapping[str, object] | None:
+        """Return the object as it is now, status included; None when there is none."""
+
+    async def apply_children(self, ref: Ref, children: Children) -> tuple[Outcome, ...]:
+        """Ask for the pods and the service; returns before they are there."""
+
+    async def list_pods(self, ref: Ref) -> tuple[Pod, ...]:
+        """Return the pods of this object's name, by name, those of an older uid included."""
+
+    async def read_committed(self, ref: Ref) -> Document | None:
+        """Return what a starting pod boots from."""
+
+    async def commit(self, ref: Ref, document: Document) -> None:
+        """Write what a starting pod boots from.
+
+        Raises:
+            Conflict: the object of this uid is gone.
+        """
+
+    async def write_status(self, ref: Ref, status: Status) -> str:
+        """Replace the status and return the new resourceVersion.
+
+        Raises:
+            Conflict: uid or resourceVersion are not those of `ref` any more.
+        """
+
+    async def emit(self, ref: Ref, events: Sequence[Event]) -> None:
+        """Tell people what happened; never fails a pass."""
+
+
+class RuntimeClient(Protocol):
+    """The management API of the runtimes."""
+
+    async def get_state(self, pod: Pod, after: int | None = None, wait_s: float = 0) -> PodState:
+        """Return what the runtime wants and sees; with `after`, once its revision is another one.
+
+        Raises:
+            Silent: no usable answer.
+            Refused: an answer, but not a state.
+        """
+
+    async def put_state(self, pod: Pod, document: Document) -> None:
+        """Hand over everything that is wanted of this pod.
+
+        Raises:
+            Silent: no usable answer; the document may have been accepted all the same.
+            Refused: 409 with `current` (a fence), 422 (an invalid document), 401.
+        """
+
+    async def drain(self, pod: Pod) -> None:
+        """Ask the runtime to stop being ready and to finish what it has.
+
+        Raises:
+            Silent: no usable answer.
+            Refused: it will not.
+        """
+
+    async def is_ready(self, pod: Pod) -> bool:
+        """Return whether the pod may be sent requests; False when it does not answer."""
