@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but uv's download cache.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contracts processes bench format clean
+.PHONY: help setup example demo test check lint types contracts processes bench format clean
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -28,6 +28,9 @@ $(SYNCED): pyproject.toml uv.lock operator/pyproject.toml runtime/pyproject.toml
 	  || { echo "$(PYTHON) has neither ensurepip nor pip: install python3-venv or uv"; rm -rf .uv; exit 1; }
 	@if .uv/bin/python -m pip --version >/dev/null 2>&1; then .uv/bin/python -m pip install --quiet uv; \
 	  else $(PYTHON) -m pip --python .uv/bin/python install --quiet uv; fi
+
+example: setup  ## train the example's two versions and pack them into archives
+	PATH="$(CURDIR)/$(BIN):$$PATH" examples/classifier/build.sh
 
 demo: setup  ## train, serve, swap the version and kill a worker under load; ends by itself
 	$(BIN)/python -m examples.classifier.demo
