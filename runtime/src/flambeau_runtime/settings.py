@@ -42,10 +42,27 @@ class Limits:
     startup_timeout_s: float = 120.0
     batch_size: int = 1
     max_batch_delay_s: float = 0.1
+    unregister_timeout_s: float = 120.0
+    max_connection_age_s: float = 300.0  # then a kept-alive connection is asked to leave
     drain_timeout_s: float = 60.0
     drain_delay_s: float = (
         0.0  # keep accepting this long after SIGTERM, while endpoints are removed
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDefaults:
+    """What config.properties says beforehand about one version of one model; None: nothing."""
+
+    model: str
+    version: str
+    min_workers: int | None = None
+    max_workers: int | None = None
+    batch_size: int | None = None
+    max_batch_delay_s: float | None = None
+    response_timeout_s: float | None = None
+    startup_timeout_s: float | None = None
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,8 @@ class Settings:
     state_dir: Path = Path()  # extracted archives, the last accepted document, listening.json
     model_store: Path | None = None
     load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up
+    model_defaults: tuple[ModelDefaults, ...] = ()
+    default_handler: str | None = None  # for archives that name none
     workers_per_model: int | None = None  # None: one per device, or per CPU where there is none
     limits: Limits = field(default_factory=Limits)
     devices: tuple[int, ...] = ()  # indices of accelerators; empty: CPU
@@ -76,6 +95,11 @@ class Settings:
     token_expiration_min: int = 60
     allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*")
     decode_input_request: bool = True
+    limit_max_image_pixels: bool = True
+    hidden_env: str | None = None  # regular expression: variables that workers do not see
+    first_worker_id: int = 9000
+    metrics_page: bool = True
+    system_metrics: bool = True
     preload_torch: bool = True  # keep a template process that forks workers
     managed: Managed | None = None
     log_dir: Path | None = None  # torchserve's files; None: JSON lines on stdout

@@ -105,8 +105,8 @@ class Telemetry:
 
         Args:
             model: the label ModelName of every series.
-            measured: {name, unit, type: counter|gauge|histogram, value, dimensions: [[name, value], …]}
-                per update; anything else in it is not looked at.
+            measured: one {name, unit, type, value, dimensions} per update; type is counter, gauge or
+                histogram, dimensions a list of [name, value]; anything else is not looked at.
             level: the label Level where the update brings none of its own.
         """
         for update in measured:
