@@ -4,9 +4,9 @@ Every case starts our runtime twice (the second one shows the noise: self agains
 then goes round them again and again, so that a slow minute of the machine meets all of them. Load
 comes from wrk (Debian's package `wrk`) with one thread. Nothing else should run meanwhile.
 
-    python bench/run.py                      all cases, 7 rounds
-    python bench/run.py --case tiny --rounds 3 --seconds 1
-    python bench/run.py --json results.json
+    python -m bench                      all cases, 7 rounds
+    python -m bench --case tiny --rounds 3 --seconds 1
+    python -m bench --json results.json
 """
 
 import argparse
@@ -21,9 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from servers import HERE, Case, start_flambeau, start_mosec
+from bench.servers import HERE, Case, start_flambeau, start_mosec
 
 EXAMPLE = HERE.parent / "examples" / "classifier"
 FEATURES = [13.2, 1.78, 2.14, 11.2, 100.0, 2.65, 2.76, 0.26, 1.28, 4.38]
@@ -41,7 +39,7 @@ def cases() -> list[Case]:
         batch=32,
         delay_ms=2,
         body=JSON_BODY,
-        serialized=EXAMPLE / "build" / "classifier-1.0.pt",
+        serialized=EXAMPLE / "build" / "model-1.0.pt",
         extra=(EXAMPLE / "index_to_name.json",),
         expected={1: 5.0, 32: 1.4, 128: 1.7},
     )
@@ -181,7 +179,7 @@ def main() -> None:
     options = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is missing: apt-get install wrk")
-    if not (EXAMPLE / "build" / "classifier-1.0.pt").exists():
+    if not (EXAMPLE / "build" / "model-1.0.pt").exists():
         subprocess.run([sys.executable, EXAMPLE / "train.py"], check=True)
     chosen = [case for case in cases() if not options.case or case.name in options.case]
     if not chosen:

@@ -1,0 +1,1 @@
+"""Measurements beside other servers; see README.md here."""
