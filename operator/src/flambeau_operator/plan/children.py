@@ -1,0 +1,52 @@
+"""What must exist around the models: how many pods, started how."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flambeau_operator.resources.model_deployment import ModelDeployment
+
+
+@dataclass(frozen=True, slots=True)
+class PodTemplate:
+    """How a pod is started. Another hash means that running pods must be replaced."""
+
+    runtime_config: Mapping[str, str]  # keys of config.properties
+    owner_uid: str
+    template_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """The desired surroundings of one ModelDeployment."""
+
+    replicas: int
+    template: PodTemplate
+    service_port: int
+    termination_grace_s: float
+    drain_delay_s: float
+
+
+def desired_children(deployment: ModelDeployment) -> Children:
+    """Return what must exist for this ModelDeployment."""
+    spec = deployment.spec
+    return Children(
+        replicas=spec.pods_wanted,
+        template=PodTemplate(
+            runtime_config=spec.runtime.config,
+            owner_uid=deployment.metadata.uid,
+            template_hash=template_hash(deployment),
+        ),
+        service_port=spec.service.port,
+        termination_grace_s=spec.disruption.termination_grace_period_s,
+        drain_delay_s=spec.disruption.drain_delay_s,
+    )
+
+
+def template_hash(deployment: ModelDeployment) -> str:
+    """Identify what pods are started with: what a user wrote, never what our release adds."""
+    inputs = {"config": deployment.spec.runtime.config}
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]

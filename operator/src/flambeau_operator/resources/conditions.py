@@ -1,0 +1,39 @@
+"""The types and reasons of conditions."""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """What can be said of a ModelDeployment."""
+
+    READY = "Ready"
+    ROLLED_OUT = "RolledOut"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    MODELS_READY = "ModelsReady"
+    PODS_AVAILABLE = "PodsAvailable"
+    SUSPENDED = "Suspended"
+
+
+class Reason(StrEnum):
+    """Why it is so. A failed model adds the runtime's own reasons (ArchiveInvalid …)."""
+
+    ALL_MODELS_SERVING = "AllModelsServing"
+    MODELS_NOT_READY = "ModelsNotReady"
+    MODEL_FAILED = "ModelFailed"
+    NO_PODS = "NoPods"
+    PODS_AVAILABLE = "PodsAvailable"
+    PODS_NOT_READY = "PodsNotReady"
+    PODS_STARTING = "PodsStarting"
+    ROLLED_OUT = "RolledOut"
+    ROLLOUT_IN_PROGRESS = "RolloutInProgress"
+    ROLLOUT_PAUSED = "RolloutPaused"
+    ROLLED_BACK = "RolledBack"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    MANAGEMENT_UNREACHABLE = "ManagementUnreachable"
+    POD_SILENT = "PodSilent"
+    APPLYING = "Applying"
+    INVALID_SPEC = "InvalidSpec"
+    VERSION_REUSED = "VersionReused"
+    TOO_LARGE = "TooLarge"
+    SUSPENDED = "Suspended"

@@ -1,0 +1,139 @@
+"""The status of a ModelDeployment: what cannot be observed again, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class ModelPhase(StrEnum):
+    """How far a model is on its way to the version that its entry names."""
+
+    PENDING = "Pending"
+    FETCHING = "Fetching"
+    VERIFYING = "Verifying"
+    LOADING = "Loading"
+    WARMING = "Warming"
+    PROMOTING = "Promoting"
+    DRAINING = "Draining"
+    SERVING = "Serving"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    FAILED = "Failed"
+
+
+class _Reported(BaseModel):
+    """Read with tolerance: another release of this program may have written it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True
+    )
+
+
+class Condition(_Reported):
+    """One condition, as Kubernetes' metav1.Condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: datetime
+
+
+class LastFailure(_Reported):
+    """Why the last candidate did not make it."""
+
+    reason: str
+    message: str
+    log_tail: str = ""
+    pod: str = ""
+    time: datetime
+
+
+class RolloutStatus(_Reported):
+    """What a rollout must remember because no pod can tell it."""
+
+    spec_hash: str | None = None
+    """Which candidate is on its way: version and source."""
+    failed_hash: str | None = None
+    """Which entry failed and is not tried again by itself."""
+    step_started_at: datetime | None = None
+    """Since when the rollout has made no progress; absent while it is held."""
+    previous_version: str | None = None
+    """The version that the active one replaced."""
+    last_failure: LastFailure | None = None
+    handled_retry: str | None = None
+    """The value of the retry annotation that has been acted upon."""
+
+
+class Resolved(_Reported):
+    """What the source turned out to be."""
+
+    digest: str | None = None
+    bytes: int = 0
+
+
+class ModelStatus(_Reported):
+    """One model as it is."""
+
+    name: str
+    active_version: str | None = None
+    """The version that answers; absent until one has answered for the first time."""
+    target_version: str | None = None
+    phase: ModelPhase = ModelPhase.PENDING
+    weight: int = 0
+    """Percent of the requests that the target version gets."""
+    ready_pods: int = 0
+    """Pods in which the target version is ready; after a rollback, the active one."""
+    ready_workers: int = 0
+    resolved: Resolved | None = None
+    rollout: RolloutStatus = RolloutStatus()
+
+
+class PodIssue(_Reported):
+    """One pod that is not as it should be."""
+
+    pod: str
+    reason: str
+    message: str
+    since: datetime
+
+
+class Status(_Reported):
+    """The whole status."""
+
+    observed_generation: int = -1
+    sequence: int = 0
+    conditions: tuple[Condition, ...] = ()
+    url: str | None = None
+    """Written by whoever runs the pods; the plan carries it along."""
+    replicas: int = 0
+    ready_replicas: int = 0
+    summary: str = ""
+    workers: str = ""
+    models: tuple[ModelStatus, ...] = ()
+    pod_issues: tuple[PodIssue, ...] = ()
+
+    def condition(self, type_: str) -> Condition | None:
+        """Return the condition of this type, if there is one."""
+        return next((each for each in self.conditions if each.type == type_), None)
+
+    def model(self, name: str) -> ModelStatus:
+        """Return what is known of a model, or an empty record."""
+        found = (each for each in self.models if each.name == name)
+        return next(found, ModelStatus(name=name))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as the object's `status` field."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def status_from_json(body: Mapping[str, Any] | None) -> Status:
+    """Read a status; what is absent or unknown is left out."""
+    return Status.model_validate(body or {})

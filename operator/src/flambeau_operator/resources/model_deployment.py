@@ -1,0 +1,242 @@
+"""The ModelDeployment: one set of types that parses the object and describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from flambeau_operator.errors import InvalidSpec
+from flambeau_operator.resources.deployment_status import Status, status_from_json
+from flambeau_operator.resources.field_problems import (
+    cross_field_problems,
+    problems_of,
+    wrong_kind,
+)
+from flambeau_operator.resources.quantities import Duration, Share
+
+ObjectName = Annotated[
+    str, StringConstraints(max_length=50, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+]
+ModelName = Annotated[
+    str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+]
+Version = Annotated[
+    str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.+]*[A-Za-z0-9])?$")
+]
+Uri = Annotated[str, StringConstraints(max_length=2048, pattern=r"^(https?|file)://\S+$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Positive = Annotated[StrictInt, Field(ge=1)]
+Natural = Annotated[StrictInt, Field(ge=0)]
+
+
+class _Wish(BaseModel):
+    """Part of a spec: nothing unknown is let through."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, use_attribute_docstrings=True
+    )
+
+
+class Source(_Wish):
+    """Where the archive is."""
+
+    uri: Uri
+    """file, http or https."""
+    digest: Digest | None = None
+    """Pins the content: sha256 and 64 hexadecimal digits."""
+
+
+class Workers(_Wish):
+    """Worker processes in each pod."""
+
+    min: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
+    """How many start, and are needed before the model counts as ready."""
+
+
+class Batching(_Wish):
+    """Which requests go to a worker together."""
+
+    max_size: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
+    """The most requests in one batch."""
+    max_delay_s: Duration = Field(default=0.1, alias="maxDelay")
+    """How long a request waits for companions."""
+
+
+class Timeouts(_Wish):
+    """When patience ends."""
+
+    response_s: Duration = Field(default=120.0, alias="response")
+    """For one batch; the worker is replaced when it takes longer."""
+    startup_s: Duration = Field(default=300.0, alias="startup")
+    """From the start of a worker to its loaded handler."""
+
+
+class Handler(_Wish):
+    """What the handler finds around it."""
+
+    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    """Environment variables of the workers."""
+
+
+class WarmupRequest(_Wish):
+    """A request sent before the version gets traffic."""
+
+    body: str
+    """The request's body."""
+    content_type: str = "application/json"
+    """Its Content-Type."""
+    repeat: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
+    """How often each worker gets it."""
+
+
+class Warmup(_Wish):
+    """What a version must answer before it counts as ready."""
+
+    requests: Annotated[tuple[WarmupRequest, ...], Field(max_length=16)] = ()
+    """Sent in this order."""
+
+
+class Model(_Wish):
+    """One model and the version it shall have."""
+
+    name: ModelName
+    """The name in the URL of a prediction."""
+    required: StrictBool = True
+    """Whether a pod without it is not ready."""
+    version: Version
+    """The target; the operator rolls to it from whatever is active."""
+    source: Source
+    """Where that version's archive is."""
+    workers: Workers = Workers()
+    """Live: changed in the running pods."""
+    batching: Batching = Batching()
+    """Live: changed in the running pods."""
+    timeouts: Timeouts = Timeouts()
+    """Live: changed in the running pods."""
+    handler: Handler = Handler()
+    """A change of env restarts the workers one by one."""
+    warmup: Warmup = Warmup()
+    """Live: used at the next start of a worker."""
+
+
+class Runtime(_Wish):
+    """The program in the pods."""
+
+    config: dict[str, str] = {}
+    """Keys of config.properties, handed through."""
+
+
+class Hot(_Wish):
+    """How a version changes inside the running pods."""
+
+    max_unavailable_pods: Share = 1
+    """Pods that change at the same time: a number, or a percentage of the replicas."""
+    drain_timeout_s: Duration = Field(default=60.0, alias="drainTimeout")
+    """How long the replaced version may finish its work."""
+
+
+class Rollout(_Wish):
+    """How a new version comes in."""
+
+    paused: StrictBool = False
+    """Hold where it is; a failing candidate is still taken back."""
+    hot: Hot = Hot()
+    """Inside the running pods."""
+    progress_deadline_s: Duration = Field(default=3600.0, alias="progressDeadline")
+    """A candidate that makes no progress for so long is taken back."""
+
+
+class Service(_Wish):
+    """The address of the predictions."""
+
+    port: Annotated[StrictInt, Field(ge=1, le=65_535)] = 80
+    """Its port."""
+
+
+class Disruption(_Wish):
+    """How a pod leaves."""
+
+    termination_grace_period_s: Duration = Field(default=150.0, alias="terminationGracePeriod")
+    """How long it may take to stop."""
+    drain_delay_s: Duration = Field(default=10.0, alias="drainDelay")
+    """How long a stopping pod goes on accepting, until nobody sends to it any more."""
+
+
+class Spec(_Wish):
+    """The wish."""
+
+    models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=64)]
+    """The models to serve, by name."""
+    replicas: Natural | None = None
+    """Pods; absent means 1."""
+    suspend: StrictBool = False
+    """Stop every pod and keep the objects."""
+    runtime: Runtime = Runtime()
+    """The program in the pods; a change rolls them."""
+    rollout: Rollout = Rollout()
+    """How a new version comes in."""
+    service: Service = Service()
+    """The address of the predictions."""
+    disruption: Disruption = Disruption()
+    """How a pod leaves."""
+
+    @property
+    def pods_wanted(self) -> int:
+        """How many pods shall run now."""
+        if self.suspend:
+            return 0
+        return 1 if self.replicas is None else self.replicas
+
+
+class Metadata(BaseModel):
+    """What is used of an object's metadata."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
+
+    name: ObjectName
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 1
+    resource_version: str = ""
+    annotations: dict[str, str] = {}
+
+
+class ModelDeployment(BaseModel):
+    """One ModelDeployment, parsed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+    api_version: str
+    kind: str
+    metadata: Metadata
+    spec: Spec
+    status: Status = Status()
+
+
+def parse(body: Mapping[str, Any]) -> ModelDeployment:
+    """Read an object as it came from a file or an API server.
+
+    Raises:
+        InvalidSpec: with every wrong field at once.
+    """
+    if wrong := wrong_kind(body):
+        raise InvalidSpec(wrong)
+    wish = {key: value for key, value in body.items() if key != "status"}
+    try:
+        deployment = ModelDeployment.model_validate(wish)
+    except ValidationError as error:
+        raise InvalidSpec(problems_of(error, ModelDeployment)) from None
+    if wrong := cross_field_problems(wish):
+        raise InvalidSpec(wrong)
+    return deployment.model_copy(update={"status": status_from_json(body.get("status"))})

@@ -1,0 +1,38 @@
+"""The facts of one pass, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flambeau_operator.resources.pod_state import Document, PodState
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """One pod, as its environment and the pod itself describe it."""
+
+    name: str
+    uid: str
+    owner_uid: str  # of the ModelDeployment it was started for
+    template_hash: str
+    running: bool = True
+    terminating: bool = False
+    restarts: int = 0
+    started_at: datetime | None = None
+    address: str = ""  # the management API's URL
+    state: PodState | None = None  # None: the management API was silent
+    silent_passes: int = 0  # how many passes in a row it has been
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves every required model."""
+        return self.state is not None and self.state.ready and not self.state.draining
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a plan may know of the world."""
+
+    pods: tuple[PodFacts, ...] = ()
+    committed: Document | None = None  # its owner's uid tells whose it is

@@ -1,0 +1,71 @@
+"""Durations and shares as people write them: `150s`, `1h30m`, `25%`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+PERCENT_PATTERN = r"^([1-9][0-9]?|100)%$"
+_PART = re.compile(r"([0-9]{1,5})(h|ms|m|s)")
+_UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+
+
+def parse_duration(text: object) -> float:
+    """Return the seconds that a duration such as `1h30m` or `50ms` stands for.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    if not isinstance(text, str) or not re.match(DURATION_PATTERN, text):
+        raise ValueError("must be a duration like 500ms, 30s, 5m or 1h30m, in quotes")
+    return sum(int(number) * _UNIT_MS[unit] for number, unit in _PART.findall(text)) / 1000
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds the way `parse_duration` reads them."""
+    rest = round(seconds * 1000)
+    parts = []
+    for unit, size in _UNIT_MS.items():
+        number, rest = divmod(rest, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
+def parse_share(value: object) -> int | str:
+    """Accept a number of at least 1, or 1 % to 100 %.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, str) and re.match(PERCENT_PATTERN, value):
+        return value
+    raise ValueError("must be a number of at least 1, or a percentage from 1% to 100%")
+
+
+def share_of(share: int | str, total: int) -> int:
+    """Return how many of `total` are allowed: percentages rounded down, never less than one."""
+    if isinstance(share, int):
+        return share
+    return max(1, total * int(share.removesuffix("%")) // 100)
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "maxLength": 24, "pattern": DURATION_PATTERN}),
+]
+"""Seconds inside, text such as `150s` outside."""
+
+Share = Annotated[
+    int | str,
+    BeforeValidator(parse_share),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "minimum": 1, "pattern": PERCENT_PATTERN}),
+]
+"""A number of pods, or a percentage of them."""
