@@ -97,14 +97,10 @@ def bare(case: Case, seconds: float) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(facts, file)
         file.flush()
-        code = (
-            "import sys, json; sys.path.insert(0, sys.argv[1]); import bare; "
-            "print(bare.rows_per_second(json.load(open(sys.argv[2]))))"
-        )
         done = subprocess.run(
-            [sys.executable, "-c", code, str(HERE), file.name],
+            [sys.executable, HERE / "bare.py", file.name],
             check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
         )
     return float(done.stdout.split()[-1])

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -55,3 +56,8 @@ class BareContext:
         self.system_properties = {"model_dir": model_dir, "gpu_id": None, "batch_size": 1}
         self.model_yaml_config: dict = {}
         self.metrics = None
+        self.model_name = "bench"
+
+
+if __name__ == "__main__":
+    print(rows_per_second(json.loads(Path(sys.argv[1]).read_text())))

@@ -125,6 +125,7 @@ def start_flambeau(case: Case, name: str = "flambeau") -> Server:
 def start_mosec(case: Case) -> Server:
     """Start mosec with the case's handler and wait for its first right answer."""
     ensure_mosec()
+    BUILD.mkdir(exist_ok=True)
     port = 9700 + os.getpid() % 200
     model_dir = "-"
     if case.serialized:
