@@ -1,4 +1,4 @@
-"""What this runtime sees of itself: immutable facts, read by `/state`, describe, metrics and the converger."""
+"""What this runtime sees of itself: immutable facts for `/state`, metrics and the converger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a version does not serve: a CamelCase reason, the real message, the worker's last lines."""
+    """Why a version does not serve: a CamelCase reason, the real message, the last lines."""
 
     reason: str
     message: str
@@ -50,3 +50,37 @@ class WorkerCounts:
     starting: int = 0
     failed: int = 0
     restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VersionReport:
+    """One version now. `weight`: its share of the requests that name no version, in percent."""
+
+    version: str
+    phase: Phase
+    weight: int
+    workers: WorkerCounts
+    digest: str | None
+    bytes: int | None  # of the archive, as far as known
+    fetched_bytes: int
+    last_failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model as it is now; `default` is the version that answers requests which name none."""
+
+    name: str
+    required: bool
+    default: str | None
+    ready: bool
+    versions: tuple[VersionReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """This runtime as it is now, without what changes with every request."""
+
+    ready: bool
+    draining: bool
+    models: tuple[ModelReport, ...]

@@ -1,0 +1,385 @@
+"""Which models and versions are wanted, which exist, and which of them takes a request.
+
+The converger writes here, everybody reads. The revision grows whenever something changes that an
+observer could see, except counters; long polls wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flambeau_runtime.archive.package import Package
+from flambeau_runtime.errors import (
+    FieldProblem,
+    ModelNotFound,
+    ModelNotReady,
+    RuntimeFault,
+    VersionNotFound,
+)
+from flambeau_runtime.serving.desired import Document, ModelSpec, VersionSpec
+from flambeau_runtime.serving.live_version import LiveVersion
+from flambeau_runtime.serving.observed import (
+    Failure,
+    ModelReport,
+    Phase,
+    Report,
+    VersionReport,
+    WorkerCounts,
+)
+from flambeau_runtime.serving.steps import (
+    ALIVE,
+    ARRIVED,
+    Facts,
+    Key,
+    Stage,
+    VersionFacts,
+    every_version,
+    same_content,
+)
+
+NO_WORKERS = WorkerCounts()
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """How far one version has come; written by the converger alone.
+
+    `spec` is the wish that was last acted upon. `failure` is why it failed last, kept while it is
+    tried again; `failed` says that nothing is being tried now, until `retry_at` on the loop's
+    clock.
+    """
+
+    spec: VersionSpec
+    package: Package | None = None
+    live: LiveVersion | None = None
+    task: asyncio.Task[None] | None = None
+    fetching: bool = False
+    verifying: bool = False
+    warming: bool = False
+    warm: bool = False
+    draining: bool = False
+    failed: bool = False
+    failure: Failure | None = None
+    retry_at: float = 0.0
+    fetched_bytes: int = 0
+    total_bytes: int | None = None
+
+    def stage(self) -> Stage:
+        """Read where the version stands."""
+        if self.draining:
+            return Stage.DRAINING
+        if self.failed:
+            return Stage.FAILED if self.live is None else Stage.BROKEN
+        if self.live is None:
+            return Stage.FETCHED if self.package is not None else Stage.FETCHING
+        if self._gave_up(self.live):
+            return Stage.BROKEN
+        return self._stage_of_workers(self.live)
+
+    def _gave_up(self, live: LiveVersion) -> bool:
+        if live.failure() is None:
+            return False
+        # A version that served may recover by itself while any of its workers is there or coming.
+        counts = live.counts()
+        return not self.warm or counts.ready + counts.starting == 0
+
+    def _stage_of_workers(self, live: LiveVersion) -> Stage:
+        if self.warming:
+            return Stage.WARMING
+        if self.spec.workers == 0:
+            return Stage.RESTING
+        if self.warm:
+            return Stage.SERVING
+        return Stage.LOADED if live.counts().ready >= self.spec.workers else Stage.LOADING
+
+    def phase(self) -> Phase:
+        """Read the phase that `/state` reports."""
+        if self.failed:
+            return Phase.FAILED
+        if self.verifying:
+            return Phase.VERIFYING
+        return PHASES[self.stage()]
+
+    def takes_work(self) -> bool:
+        """Return whether requests may be queued for this version.
+
+        A version that still loads takes them when it needs no warm-up: its workers pull only once
+        they are ready.
+        """
+        return (
+            self.live is not None
+            and self.stage() in ALIVE
+            and (self.warm or not self.spec.warmup or self.spec.workers == 0)
+        )
+
+
+PHASES = {
+    Stage.FETCHING: Phase.FETCHING,
+    Stage.FETCHED: Phase.LOADING,
+    Stage.LOADING: Phase.LOADING,
+    Stage.LOADED: Phase.WARMING,
+    Stage.WARMING: Phase.WARMING,
+    Stage.SERVING: Phase.READY,
+    Stage.RESTING: Phase.READY,
+    Stage.BROKEN: Phase.FAILED,
+    Stage.FAILED: Phase.FAILED,
+    Stage.DRAINING: Phase.DRAINING,
+}
+
+NOT_READY = {
+    Phase.PENDING: "waits to be loaded.",
+    Phase.FETCHING: "is being fetched.",
+    Phase.VERIFYING: "is being verified.",
+    Phase.LOADING: "is being loaded.",
+    Phase.WARMING: "is being warmed up.",
+    Phase.DRAINING: "is being unloaded and will be loaded again.",
+}
+
+
+class Catalogue:
+    """The wish, the versions that exist, and the way from a request to one of them.
+
+    Attributes:
+        wanted: replaced as a whole, by `Converger.want`.
+        entries: every version that was begun and is not gone yet.
+        defaults: per model the version that answers requests which name none.
+        draining: this runtime shall get no more requests.
+        revision: grows with every change that an observer can see.
+    """
+
+    def __init__(self, *, waits_for_document: bool = False) -> None:
+        """Begin empty.
+
+        Args:
+            waits_for_document: not ready before the first document (a managed runtime).
+        """
+        self.wanted = Document()
+        self.entries: dict[Key, Entry] = {}
+        self.defaults: dict[str, str] = {}
+        self.draining = False
+        self.revision = 1
+        self._waits_for_document = waits_for_document
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._by_default: dict[str, LiveVersion] = {}
+        self._by_version: dict[Key, LiveVersion] = {}
+        self._report = self.report()
+
+    def route(self, name: str, version: str | None = None) -> LiveVersion:
+        """Return the version that takes a request; a named version is never replaced.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: no such version of it; the error names those that live.
+            ModelNotReady: it is on its way, or failed.
+        """
+        if version is None:
+            live = self._by_default.get(name)
+        else:
+            live = self._by_version.get((name, version))
+        if live is None:
+            raise self._why_nothing_answers(name, version)
+        return live
+
+    def live(self, name: str, version: str) -> LiveVersion | None:
+        """Return the version's workers and numbers if it has any, in traffic or not."""
+        entry = self.entries.get((name, version))
+        return None if entry is None else entry.live
+
+    def lives(self) -> Iterator[LiveVersion]:
+        """Yield every version that has a queue and workers, draining ones included."""
+        for entry in self.entries.values():
+            if entry.live is not None:
+                yield entry.live
+
+    def default_of(self, name: str) -> str | None:
+        """Return the version that answers now, or else the one that is wanted to."""
+        current = self.defaults.get(name)
+        if current is not None:
+            return current
+        model = self.model(name)
+        return None if model is None else model.default
+
+    def model(self, name: str) -> ModelSpec | None:
+        """Return what is wanted of a model."""
+        return next((model for model in self.wanted.models if model.name == name), None)
+
+    def facts(self, now: float, *, cautious: bool = False) -> Facts:
+        """Return what the plan looks at; `now` is the loop's time."""
+        versions = {
+            key: VersionFacts(
+                stage=entry.stage(),
+                spec=entry.spec,
+                digest=None if entry.package is None else entry.package.digest,
+                retry_due=entry.failed and entry.retry_at <= now,
+            )
+            for key, entry in self.entries.items()
+        }
+        return Facts(versions, dict(self.defaults), cautious)
+
+    def conflicts(self, document: Document) -> tuple[FieldProblem, ...]:
+        """Return the fields that would put other content under a version which serves now."""
+        return tuple(
+            problem
+            for i, model in enumerate(document.models)
+            for j, spec in enumerate(model.versions)
+            if (problem := self._conflict(spec, f"models[{i}].versions[{j}].source")) is not None
+        )
+
+    def _conflict(self, spec: VersionSpec, path: str) -> FieldProblem | None:
+        entry = self.entries.get((spec.model, spec.version))
+        if entry is None or entry.stage() not in ARRIVED:
+            return None
+        digest = None if entry.package is None else entry.package.digest
+        if same_content(spec.source, entry.spec.source, digest):
+            return None
+        field = "uri" if spec.source.digest is None else "digest"
+        present = entry.spec.source.uri if field == "uri" else digest
+        return FieldProblem(
+            f"{path}.{field}",
+            f"version {spec.version} of {spec.model} serves {present}; "
+            "other content needs another version",
+        )
+
+    def start_draining(self) -> None:
+        """Stop being ready; everything that is asked is still answered."""
+        self.draining = True
+        self.touch()
+
+    def close(self) -> None:
+        """Let every long poll answer now, and no later one wait."""
+        self._closed = True
+        self._announce()
+
+    def touch(self) -> None:
+        """Take note that something may have changed: renew routes, and the revision if it shows."""
+        self._by_version = {
+            key: entry.live
+            for key, entry in self.entries.items()
+            if entry.live is not None and entry.takes_work()
+        }
+        self._by_default = {
+            name: self._by_version[name, version]
+            for name in {*self.defaults, *(model.name for model in self.wanted.models)}
+            if (version := self.default_of(name)) is not None
+            and (name, version) in self._by_version
+        }
+        self.note_progress()
+
+    def note_progress(self) -> None:
+        """Raise the revision if an observer can see a difference since it was raised last."""
+        report = self.report()
+        if report != self._report:
+            self._report = report
+            self._announce()
+
+    def _announce(self) -> None:
+        self.revision += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_changed(self, after: int, timeout_s: float) -> bool:
+        """Wait until the revision differs from `after`; return whether it does."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.revision == after and not self._closed:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return self.revision != after
+
+    def report(self) -> Report:
+        """Return what an observer can see now, without counters."""
+        models = tuple(self._model_report(name) for name in self._names())
+        started = not self._waits_for_document or self.wanted.owner is not None
+        ready = started and not self.draining and all(map(self._lets_traffic_in, models))
+        return Report(ready, self.draining, models)
+
+    def _names(self) -> list[str]:
+        names = [model.name for model in self.wanted.models]
+        leaving = {name for name, _ in self.entries} - set(names)
+        return [*names, *sorted(leaving)]
+
+    def _lets_traffic_in(self, report: ModelReport) -> bool:
+        return report.ready or not report.required or self._rests(report.name)
+
+    def _rests(self, name: str) -> bool:
+        """Return whether the model is wanted without workers: nothing to wait for."""
+        model = self.model(name)
+        return model is not None and any(
+            spec.workers == 0 for spec in model.versions if spec.version == model.default
+        )
+
+    def _model_report(self, name: str) -> ModelReport:
+        model = self.model(name)
+        wanted = () if model is None else tuple(spec.version for spec in model.versions)
+        leaving = [
+            version for key, version in self.entries if key == name and version not in wanted
+        ]
+        return ModelReport(
+            name=name,
+            required=model is not None and model.required,
+            default=self.defaults.get(name),
+            ready=self._answers(name),
+            versions=tuple(self._version_report(name, it) for it in (*wanted, *leaving)),
+        )
+
+    def _answers(self, name: str) -> bool:
+        """Return whether the model's default version is warm and has a worker."""
+        entry = self.entries.get((name, self.defaults.get(name, "")))
+        return (
+            entry is not None
+            and entry.live is not None
+            and entry.stage() is Stage.SERVING
+            and entry.live.counts().ready > 0
+        )
+
+    def _version_report(self, name: str, version: str) -> VersionReport:
+        entry = self.entries.get((name, version))
+        if entry is None:
+            return VersionReport(version, Phase.PENDING, 0, NO_WORKERS, None, None, 0, None)
+        package, live = entry.package, entry.live
+        answers = self.defaults.get(name) == version and (name, version) in self._by_version
+        return VersionReport(
+            version=version,
+            phase=entry.phase(),
+            weight=100 if answers else 0,
+            workers=NO_WORKERS if live is None else live.counts(),
+            digest=None if package is None else package.digest,
+            bytes=entry.total_bytes if package is None else package.size_bytes,
+            fetched_bytes=entry.fetched_bytes,
+            last_failure=entry.failure or (None if live is None else live.failure()),
+        )
+
+    def _why_nothing_answers(self, name: str, version: str | None) -> RuntimeFault:
+        model = self.model(name)
+        present = [known for key, known in self._by_version if key == name]
+        if model is None and not present:
+            return ModelNotFound(name)
+        chosen = self.default_of(name) if version is None else version
+        if chosen is None:
+            return ModelNotReady(
+                name, "default", f"does not exist; name one of: {', '.join(present) or 'none yet'}."
+            )
+        wanted = () if model is None else tuple(spec.version for spec in model.versions)
+        if chosen not in wanted:
+            return VersionNotFound(name, chosen, tuple(present))
+        return ModelNotReady(name, chosen, self._why_not_yet(name, chosen))
+
+    def _why_not_yet(self, name: str, version: str) -> str:
+        report = self._version_report(name, version)
+        if report.phase is Phase.FAILED and report.last_failure is not None:
+            return f"failed ({report.last_failure.reason}): {report.last_failure.message}"
+        return NOT_READY.get(report.phase, "cannot answer now.")
+
+
+def pending(catalogue: Catalogue) -> tuple[VersionSpec, ...]:
+    """Return the wanted versions that have not arrived."""
+    return tuple(
+        spec
+        for spec in every_version(catalogue.wanted)
+        if (entry := catalogue.entries.get((spec.model, spec.version))) is None
+        or entry.stage() not in ARRIVED
+    )
