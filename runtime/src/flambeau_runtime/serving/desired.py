@@ -1,4 +1,4 @@
-"""What is wanted of this runtime: one immutable document, whoever wrote it (operator, boot file, verbs)."""
+"""What is wanted of this runtime: one immutable document (from operator, boot file or verbs)."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class VersionSpec:
     queue_size: int = 100
     split_json_arrays: str = "auto"  # auto | on | off
     retry_on_crash: bool = True
+    max_workers: int | None = None  # an upper bound that describe shows; None: as many as `workers`
 
 
 @dataclass(frozen=True, slots=True)
