@@ -1,7 +1,8 @@
-"""The two doors to the world: a cluster that holds deployments and pods, and the runtimes in those pods.
+"""The two doors to the world: a cluster that holds deployments and pods, and their runtimes.
 
 Everything above (`reconcile`, `work_queue`) knows only these protocols; `kubernetes`, `local` and
-`runtime_client` stand behind them, and `tests/fakes.py` does in memory.
+`runtime_client` stand behind them, and `tests/fakes.py` does in memory. What
+may go wrong behind them is `errors.DoorFault` and its kinds.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from flambeau_operator.plan.plan import Children, Event
-from flambeau_operator.resources.model_deployment import Status
+from flambeau_operator.plan.children import Children
+from flambeau_operator.plan.plan import Event
+from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.pod_state import Document, PodState
 
 
@@ -70,7 +72,7 @@ class Watched:
     """A pod, and the last revision of its state that a pass has seen."""
 
     pod: Pod
-    revision: int
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +85,10 @@ class Result:
     gone: bool = False  # the object is no more: drop the key
 
 
-class Conflict(Exception):
-    """The object has changed or was replaced since it was read; the pass is dropped."""
-
-
-class Silent(Exception):
-    """A pod's management API gave no answer (unreachable, too slow, or not speaking our language)."""
-
-
-class Refused(Exception):
-    """A runtime answered a call of ours with an error."""
-
-    def __init__(self, status: int, body: Mapping[str, object]) -> None:
-        super().__init__(f"{status} {body.get('type', '')}: {body.get('message', body)}")
-        self.status = status
-        self.body = body
-
-
 class Cluster(Protocol):
-    """Where ModelDeployments and their pods live."""
+    """Where ModelDeployments and their pods live. Every method may raise Unavailable."""
 
-    async def read_deployment(self, key: Key) -> Mapping[str, object] | None:
+    async def read_deployment(self, key: Key) -> Mapping[str, Any] | None:
         """Return the object as it is now, status included; None when there is none."""
 
     async def apply_children(self, ref: Ref, children: Children) -> tuple[Outcome, ...]:
@@ -136,7 +121,7 @@ class Cluster(Protocol):
 class RuntimeClient(Protocol):
     """The management API of the runtimes."""
 
-    async def get_state(self, pod: Pod, after: int | None = None, wait_s: float = 0) -> PodState:
+    async def get_state(self, pod: Pod, after: str | None = None, wait_s: float = 0) -> PodState:
         """Return what the runtime wants and sees; with `after`, once its revision is another one.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -31,18 +31,50 @@ class InvalidSpec(OperatorFault):
         self.problems = tuple(problems)
 
 
-class Conflict(OperatorFault):
+class DoorFault(OperatorFault):
+    """Something asked of the world did not happen; the pass goes on without it.
+
+    DoorFault
+    ├── Conflict      the object is another one than was read: drop the pass
+    ├── Unavailable   the cluster cannot do it now
+    ├── Silent        a pod gives no usable answer
+    └── Refused       a pod answers no
+    """
+
+
+class Conflict(DoorFault):
     """The object changed since it was read; the pass is worthless."""
 
 
-class Silent(OperatorFault):
-    """A pod's management API did not answer."""
+class Unavailable(DoorFault):
+    """The cluster could not do what was asked, for a reason that may pass."""
 
 
-class Refused(OperatorFault):
+class Silent(DoorFault):
+    """A pod's management API did not answer, or not in our language."""
+
+
+class Refused(DoorFault):
     """A pod answered, and said no."""
 
-    def __init__(self, status: int, body: str) -> None:
-        super().__init__(f"refused with {status}: {body}")
+    def __init__(self, status: int, body: Mapping[str, object]) -> None:
+        super().__init__(f"{status} {body.get('type', '')}: {body.get('message', dict(body))}")
         self.status = status
         self.body = body
+
+
+class PortInUse(OperatorFault):
+    """An address cannot be bound."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(f"cannot listen on {host} port {port}: {why}")
+        self.host = host
+        self.port = port
+
+
+class StateDirInUse(OperatorFault):
+    """Another session works in the same folder."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(f"another session works in {folder}")
+        self.folder = folder

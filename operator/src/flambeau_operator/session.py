@@ -89,7 +89,7 @@ class LocalSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop every pod in order (drain, SIGTERM, grace, SIGKILL) and remove what was temporary."""
+        """Stop the pods in order (drain, SIGTERM, grace, SIGKILL), remove what was temporary."""
         raise NotImplementedError
 
     async def apply(self, body: Mapping[str, object]) -> Key:

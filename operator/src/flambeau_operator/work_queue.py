@@ -1,4 +1,4 @@
-"""Which keys are due: each once, never two passes of one key at a time, failures backed off per key."""
+"""Which keys are due: each once, never two passes of one key at a time, back-off per key."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flambeau_operator.doors import Key, Result, Watched
 
@@ -109,7 +110,7 @@ class WorkQueue:
         """Wait for whichever comes first: an `add`, news from a pod, or the look-again time."""
         if due.is_set():
             return
-        waits = [asyncio.create_task(due.wait())]
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(due.wait())]
         if watch:
             waits.append(asyncio.create_task(_quietly(self._wait_for_change(watch))))
         try:
