@@ -1,6 +1,17 @@
-"""What a handler sees besides its rows: the batch's context, and the rows as they come off the wire."""
+"""What a handler sees: rows as they come off the wire, and the context of their batch."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from flambeau_runtime.worker.metrics import HandlerMetrics
+
+SERVER_NAME = "MMS"  # what TorchServe calls itself here; handlers compare it
+SERVER_VERSION = "0.12.0"  # of TorchServe, whose behaviour handlers may ask for
+
+HeaderValue: TypeAlias = str | dict[str, str] | None
+"""A header's text; a part's content type as {"content-type": …} under the part's name."""
 
 
 class Row:
@@ -51,3 +62,157 @@ class RowResult:
         self.phrase = phrase
         self.headers = headers
         self.body = body
+
+
+class RequestProcessor:
+    """One row's side of the context: its request headers, and the answer's status and headers."""
+
+    __slots__ = ("_headers", "_response_headers", "_row", "phrase", "status")
+
+    def __init__(self, row: Row | None = None, headers: dict[str, Any] | None = None) -> None:
+        self._row = row
+        self._headers: dict[str, Any] | None = headers
+        self._response_headers: dict[str, str] = {}
+        self.status = 200
+        self.phrase = ""
+
+    def get_request_properties(self) -> dict[str, Any]:
+        """Return all request headers; parsed when first asked for, since few handlers ask."""
+        if self._headers is None:
+            self._headers = {} if self._row is None else read_headers(self._row)
+        return self._headers
+
+    def get_request_property(self, key: str) -> HeaderValue:
+        """Return one request header, in the client's own spelling; None when there is none."""
+        return self.get_request_properties().get(key)
+
+    def note_part(self, name: str, content_type: str) -> None:
+        """Let the handler find a part's content type under the part's name."""
+        self.get_request_properties()[name] = {"content-type": content_type}
+
+    def report_status(self, code: int, reason_phrase: str | None = None) -> None:
+        """Set the answer's status."""
+        self.status = code
+        self.phrase = reason_phrase or ""
+
+    def get_response_status_code(self) -> int:
+        """Return the answer's status as set so far."""
+        return self.status
+
+    def get_response_status_phrase(self) -> str:
+        """Return the answer's reason phrase as set so far."""
+        return self.phrase
+
+    def add_response_property(self, key: str, value: str) -> None:
+        """Set one header of the answer."""
+        self._response_headers[key] = value
+
+    def get_response_headers(self) -> dict[str, str]:
+        """Return the headers of the answer as set so far."""
+        return self._response_headers
+
+    def get_response_header(self, key: str) -> str | None:
+        """Return one header of the answer as set so far."""
+        return self._response_headers.get(key)
+
+
+class Context:
+    """What `initialize` and `handle` are given: one object per worker, renewed per batch."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  TorchServe's constructor, which users' unit tests call
+        self,
+        model_name: str,
+        model_dir: str,
+        manifest: Mapping[str, Any],
+        batch_size: int,
+        gpu: int | None,
+        mms_version: str = SERVER_VERSION,
+        limit_max_image_pixels: bool = True,
+        metrics: HandlerMetrics | None = None,
+        model_yaml_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model_name = model_name
+        self.manifest = manifest
+        self.system_properties: dict[str, Any] = {
+            "model_dir": model_dir,
+            "gpu_id": gpu,
+            "batch_size": batch_size,
+            "server_name": SERVER_NAME,
+            "server_version": mms_version,
+            "limit_max_image_pixels": limit_max_image_pixels,
+        }
+        self.model_yaml_config: Mapping[str, Any] = (
+            {} if model_yaml_config is None else model_yaml_config
+        )
+        self.metrics = HandlerMetrics(model_name) if metrics is None else metrics
+        self.request_ids: dict[int, str] | None = None
+        self.request_processor: list[RequestProcessor] = []
+        self.cl_socket: Any = None  # TorchServe's streaming helpers look for it
+        self.stopping_criteria: Any = None
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Turn to the next batch."""
+        self.request_ids = {index: row.request_id for index, row in enumerate(rows)}
+        self.request_processor = [RequestProcessor(row) for row in rows]
+        self.metrics.request_ids = self.request_ids
+
+    def get_request_id(self, idx: int = 0) -> str | None:
+        """Return the id of one request, the answer's `x-request-id`."""
+        return None if self.request_ids is None else self.request_ids.get(idx)
+
+    def get_request_header(self, idx: int, key: str) -> HeaderValue:
+        """Return one request header, case-sensitive in the client's own spelling."""
+        return self.request_processor[idx].get_request_property(key)
+
+    def get_all_request_header(self, idx: int) -> dict[str, Any]:
+        """Return all headers of one request."""
+        return self.request_processor[idx].get_request_properties()
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        """Set the content type of one answer."""
+        self.set_response_header(idx, "content-type", value)
+
+    def get_response_content_type(self, idx: int) -> str | None:
+        """Return the content type of one answer as set so far."""
+        return self.request_processor[idx].get_response_header("content-type")
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        """Set the status of one answer; its body stays the row's result."""
+        self.request_processor[idx].report_status(code, phrase)
+
+    def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
+        """Set the status of every answer of the batch."""
+        for processor in self.request_processor:
+            processor.report_status(code, phrase)
+
+    def get_response_status(self, idx: int) -> tuple[int, str]:
+        """Return status and reason phrase of one answer as set so far."""
+        processor = self.request_processor[idx]
+        return processor.status, processor.phrase
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None:
+        """Set one header of one answer."""
+        self.request_processor[idx].add_response_property(key, value)
+
+    def get_response_headers(self, idx: int) -> dict[str, str]:
+        """Return the headers of one answer as set so far."""
+        return self.request_processor[idx].get_response_headers()
+
+
+def read_headers(row: Row) -> dict[str, Any]:
+    """Parse the raw block of a row; a repeated header keeps its last value.
+
+    The server adds what handlers of TorchServe ask for: `explain`, `url_path` and `describe`.
+    """
+    headers: dict[str, Any] = {}
+    for line in bytes(row.headers).split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.decode("latin-1")] = value.strip().decode("latin-1")
+    if row.content_type:
+        headers["body"] = {"content-type": row.content_type}
+    headers["explain"] = str(row.explain)
+    headers["url_path"] = row.url_path
+    if row.describe:
+        headers["describe"] = "True"
+    return headers

@@ -1,15 +1,55 @@
-"""A user's handler inside a worker: found, loaded, called with decoded rows, its answers encoded."""
+"""A user's handler in a worker: found, loaded, called with decoded rows, its answers encoded."""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import sys
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from flambeau_runtime.worker.context import Row, RowResult
+from flambeau_runtime.errors import (
+    HandlerRefused,
+    LoadFailed,
+    OutOfMemory,
+    PredictionFailed,
+)
+from flambeau_runtime.worker.context import Context, RequestProcessor, Row, RowResult
+from flambeau_runtime.worker.entry_point import EntryPoint, NoEntryPoint, find_entry_point
+from flambeau_runtime.worker.refusal import PredictionException
+from flambeau_runtime.worker.results import Result, dumps, encode
+from flambeau_runtime.worker.rows import read_row
+from flambeau_runtime.worker.splitting import SplitPolicy, Splitting, is_list
+
+log = logging.getLogger(__name__)
+
+LONGEST_MESSAGE = 1000
+"""Characters of a handler's exception that an answer repeats; the log has all of it."""
+
+NO_HEADERS: tuple[tuple[str, str], ...] = ()
+Data = list[dict[str, Any]]
 
 
 class LoadedHandler:
     """One handler, loaded; one per worker process."""
+
+    def __init__(
+        self,
+        entry_point: EntryPoint,
+        context: Context,
+        batch_size: int = 1,
+        decode: bool = True,
+        splitting: Splitting = Splitting.AUTO,
+    ) -> None:
+        self.context = context
+        self._handle = entry_point.handle
+        self._batch_size = max(batch_size, 1)
+        self._decode = decode
+        self._split = SplitPolicy(splitting)
+        self._prediction_ms: float | None = None
 
     def run(self, rows: Sequence[Row]) -> list[RowResult]:
         """Run the handler on one batch.
@@ -21,15 +61,120 @@ class LoadedHandler:
             PredictionFailed: the handler raised or broke its contract (OutOfMemory, HandlerRefused
                 are its subclasses); the message names the last exception.
         """
-        raise NotImplementedError
+        context = self.context
+        context.begin(rows)
+        decode = self._decode
+        processors = context.request_processor
+        data = [
+            read_row(row, processor, decode)
+            for row, processor in zip(rows, processors, strict=True)
+        ]
+        if self._split.concerns(data):
+            return self._run_with_lists(rows, data)
+        return self._answer(data)
 
     def drain_metrics(self) -> list[dict[str, Any]]:
-        """Return what the handler measured since the last call, ready for a METRICS frame.
+        """Return what was measured since the last call, ready for a METRICS frame.
 
-        One dict per update: {name, unit, type: counter|gauge|histogram, value,
-        dimensions: [[name, value], …], requestId}.
+        One dict per update: name, value, unit, type (counter, gauge, histogram), dimensions
+        ([[name, value], …]), requestId. PredictionTime is the last call's, once per drain: drain
+        once a second, not once a batch.
         """
-        raise NotImplementedError
+        if self._prediction_ms is not None:
+            self.context.metrics.add_time("PredictionTime", self._prediction_ms)
+            self._prediction_ms = None
+        drained: list[dict[str, Any]] = self.context.metrics.drain()
+        return drained
+
+    def _answer(self, data: Data) -> list[RowResult]:
+        results = self._call(data)
+        processors = self.context.request_processor
+        return [
+            _row_result(encode(result), processor)
+            for result, processor in zip(results, processors, strict=True)
+        ]
+
+    def _call(self, data: Data) -> list[Any]:
+        begun = time.perf_counter()
+        try:
+            results = self._handle(data, self.context)
+        except Exception as error:
+            log.exception("the handler raised on a batch of %d", len(data))
+            raise read_fault(error) from error
+        finally:
+            self._prediction_ms = (time.perf_counter() - begun) * 1000
+        if not isinstance(results, list):
+            raise PredictionFailed(
+                f"Invalid model predict output: a handler returns a list with one result per "
+                f"request, this one returned {type(results).__name__}"
+            )
+        if len(results) != len(data):
+            raise PredictionFailed(
+                f"number of batch response mismatched: the handler returned {len(results)} "
+                f"results for {len(data)} requests"
+            )
+        return results
+
+    def _run_with_lists(self, rows: Sequence[Row], data: Data) -> list[RowResult]:
+        whole: PredictionFailed | None = None
+        if self._split.whole_first:
+            try:
+                results = self._answer(data)
+            except (OutOfMemory, HandlerRefused):
+                raise
+            except PredictionFailed as error:
+                whole = error
+            else:
+                self._split.accepted_whole(data)
+                return results
+        outcomes = self._run_split(rows, data)
+        faults = [outcome for outcome in outcomes if isinstance(outcome, PredictionFailed)]
+        if len(faults) == len(outcomes):
+            raise _join_faults(whole, faults[0])
+        return [
+            _problem(outcome) if isinstance(outcome, PredictionFailed) else outcome
+            for outcome in outcomes
+        ]
+
+    def _run_split(self, rows: Sequence[Row], data: Data) -> list[RowResult | PredictionFailed]:
+        """Run what is no list together, and each list by itself: its bad element is its own."""
+        outcomes: dict[int, RowResult | PredictionFailed] = {}
+        plain = [index for index, row in enumerate(data) if not is_list(row)]
+        outcomes.update(zip(plain, self._run_plain(rows, data, plain), strict=True))
+        for index, row in enumerate(data):
+            if is_list(row):
+                outcomes[index] = self._run_list(rows[index], row["body"])
+        return [outcomes[index] for index in range(len(data))]
+
+    def _run_plain(
+        self, rows: Sequence[Row], data: Data, indices: Sequence[int]
+    ) -> Sequence[RowResult | PredictionFailed]:
+        if not indices:
+            return []
+        self.context.begin([rows[index] for index in indices])
+        try:
+            return self._answer([data[index] for index in indices])
+        except PredictionFailed as fault:
+            return [fault] * len(indices)
+
+    def _run_list(self, row: Row, elements: list[Any]) -> RowResult | PredictionFailed:
+        results: list[Any] = []
+        first: RequestProcessor | None = None
+        for start in range(0, len(elements), self._batch_size):
+            chunk = elements[start : start + self._batch_size]
+            self.context.begin([row] * len(chunk))
+            try:
+                results += self._call([{"body": element} for element in chunk])
+            except PredictionFailed as fault:
+                return fault
+            first = first or self.context.request_processor[0]
+        try:
+            body = dumps([_as_json(result) for result in results])
+        except PredictionFailed as fault:
+            return fault
+        if results:
+            self._split.accepted_split()
+        return _row_result(body, first or RequestProcessor())
 
 
 def load(message: Mapping[str, Any]) -> LoadedHandler:
@@ -38,7 +183,136 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
     The message: model, version, modelDir, manifest, handler, batchSize, gpuId, deviceType,
     decodeInputRequest, splitJsonArrays (auto|on|off), limitMaxImagePixels, modelConfig.
 
+    The process's working directory becomes the model's, which also comes first on the import path.
+
     Raises:
         LoadFailed: reason HandlerImportFailed or InitializeFailed, message "ValueError: …".
     """
-    raise NotImplementedError
+    model_dir = Path(message["modelDir"])
+    _enter(model_dir)
+    context = Context(
+        model_name=message["model"],
+        model_dir=str(model_dir),
+        manifest=message.get("manifest") or {},
+        batch_size=message.get("batchSize", 1),
+        gpu=message.get("gpuId"),
+        limit_max_image_pixels=message.get("limitMaxImagePixels", True),
+        model_yaml_config=message.get("modelConfig") or {},
+    )
+    entry_point = _import(message["handler"], model_dir)
+    _initialize(entry_point, context)
+    return LoadedHandler(
+        entry_point,
+        context,
+        batch_size=message.get("batchSize", 1),
+        decode=message.get("decodeInputRequest", True),
+        splitting=Splitting(message.get("splitJsonArrays") or "auto"),
+    )
+
+
+def read_fault(error: Exception) -> PredictionFailed:
+    """Return what a handler's exception means to its callers; by type, never by its text."""
+    if isinstance(error, PredictionException):
+        return HandlerRefused(str(error.message), _status(error.error_code))
+    if isinstance(error, _out_of_memory_types()):
+        return OutOfMemory(f"Out of resources. {describe(error)}")
+    return PredictionFailed(f"Prediction failed. {describe(error)}")
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's kind and text, cut to a length fit for an answer."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  an exception may be unable to say what it is
+        text = "(its text cannot be read)"
+    whole = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return whole if len(whole) <= LONGEST_MESSAGE else whole[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _enter(model_dir: Path) -> None:
+    os.chdir(model_dir)
+    if str(model_dir) in sys.path:
+        sys.path.remove(str(model_dir))
+    sys.path.insert(0, str(model_dir))
+
+
+def _import(handler: str, model_dir: Path) -> EntryPoint:
+    try:
+        return find_entry_point(handler, model_dir)
+    except NoEntryPoint as error:
+        raise LoadFailed("HandlerImportFailed", str(error)) from error
+    except (Exception, SystemExit) as error:
+        log.exception("the handler cannot be imported")
+        raise LoadFailed("HandlerImportFailed", describe(error)) from error
+
+
+def _initialize(entry_point: EntryPoint, context: Context) -> None:
+    try:
+        entry_point.initialize(context)
+    except (Exception, SystemExit) as error:
+        log.exception("the handler cannot be initialised")
+        raise LoadFailed("InitializeFailed", describe(error)) from error
+
+
+def _out_of_memory_types() -> tuple[type[BaseException], ...]:
+    torch = sys.modules.get("torch")  # a handler that never imported it cannot raise its errors
+    own = getattr(torch, "OutOfMemoryError", None) or getattr(
+        getattr(torch, "cuda", None), "OutOfMemoryError", None
+    )
+    return (MemoryError,) if own is None else (MemoryError, own)
+
+
+def _status(code: object) -> int:
+    known = isinstance(code, int) and 100 <= code <= 599  # noqa: PLR2004  HTTP's own bounds
+    return int(code) if known else 500  # type: ignore[call-overload]
+
+
+def _row_result(body: bytes, processor: RequestProcessor) -> RowResult:
+    headers = processor.get_response_headers()
+    if not headers and processor.status == 200:  # noqa: PLR2004  nearly every answer
+        return RowResult(body, 200, processor.phrase and _one_line(processor.phrase))
+    return RowResult(
+        body,
+        _status(processor.status),
+        _one_line(processor.phrase),
+        tuple((_one_line(name), _one_line(value)) for name, value in headers.items()),
+    )
+
+
+def _one_line(text: object) -> str:
+    """Return text that cannot end its header early."""
+    return " ".join(str(text).split("\r\n")).replace("\n", " ").replace("\r", " ")
+
+
+def _as_json(result: Result) -> Result:
+    """Return one element's answer as a value inside a JSON list."""
+    if isinstance(result, (bytes, bytearray)):
+        try:
+            return result.decode()
+        except UnicodeDecodeError as error:
+            raise PredictionFailed(
+                "Unsupported model output data type. Bytes cannot be an element of a JSON list."
+            ) from error
+    return result
+
+
+def _join_faults(whole: PredictionFailed | None, split: PredictionFailed) -> PredictionFailed:
+    """Return the fault of a list's elements, with that of the whole list beside it."""
+    if whole is None or isinstance(split, (OutOfMemory, HandlerRefused)):
+        return split
+    return PredictionFailed(f"{split} (element by element; and with the whole list: {whole})")
+
+
+def _problem(fault: PredictionFailed) -> RowResult:
+    """Return a fault as one row's answer, when the other rows of its batch have answers."""
+    status = 503
+    if isinstance(fault, HandlerRefused):
+        status = fault.status
+    elif isinstance(fault, OutOfMemory):
+        status = 507
+    body = {"code": status, "type": "InternalServerException", "message": str(fault)}
+    return RowResult(
+        (json.dumps(body, indent=2) + "\n").encode(),
+        status,
+        headers=(("content-type", "application/json"),),
+    )
