@@ -1,0 +1,155 @@
+"""The process that workers are forked from: torch imported, one thread, CUDA never touched.
+
+`python -m flambeau_runtime.worker.template --fd N`. The front sends orders one at a time, each a
+length, JSON and the new worker's descriptors; this process answers with lines of JSON: the pid of
+every child, and how it ended. A child leaves `attend` with its order and becomes a worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau_runtime.worker import lifeline, loop, surroundings
+
+LENGTH = struct.Struct("<I")
+MOST_DESCRIPTORS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one worker is born with; the descriptors are socket, lifeline, output, arena if any."""
+
+    number: int  # the front's; echoed with the pid
+    directory: str
+    environment: dict[str, str]
+    threads: int
+    descriptors: tuple[int, ...]
+
+    def live(self) -> int:
+        """Be that worker; return the exit status."""
+        sock, life, output, *arena = self.descriptors
+        os.setsid()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.close(output)
+        lifeline.hold(life)
+        os.chdir(self.directory)
+        os.environ.update(self.environment)
+        surroundings.settle()
+        surroundings.use_threads(self.threads)
+        surroundings.reseed()
+        return loop.serve(socket.socket(fileno=sock), arena[0] if arena else None)
+
+
+class Template:
+    """Takes orders from the front, forks, and reports how its children end."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._wake, self._woken = socket.socketpair()
+
+    def attend(self) -> Order | None:
+        """Serve until the front closes the socket (None); in a child, return the child's order."""
+        self._woken.setblocking(False)
+        signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        while True:
+            readable, _, _ = select.select([self._control, self._wake], [], [])
+            if self._wake in readable:
+                self._wake.recv(4096)
+                self._report_exits()
+            if self._control in readable:
+                order = self._read_order()
+                if order is None:
+                    return None
+                if self._fork(order) == 0:
+                    return order
+
+    def _read_order(self) -> Order | None:
+        data, descriptors, _, _ = socket.recv_fds(self._control, LENGTH.size, MOST_DESCRIPTORS)
+        if len(data) < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack(data)
+        body = bytearray()
+        while len(body) < length:
+            part = self._control.recv(length - len(body))
+            if not part:
+                return None
+            body += part
+        fields: dict[str, Any] = json.loads(body)
+        return Order(descriptors=tuple(descriptors), **fields)
+
+    def _fork(self, order: Order) -> int:
+        pid = os.fork()
+        if pid == 0:
+            self._leave()
+            return 0
+        for descriptor in order.descriptors:
+            os.close(descriptor)
+        self._tell(order=order.number, pid=pid)
+        return pid
+
+    def _leave(self) -> None:
+        """Give up what is the template's: done in the child."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for sock in (self._control, self._wake, self._woken):
+            sock.close()
+
+    def _report_exits(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                self._tell(exited=pid, status=os.waitstatus_to_exitcode(status))
+
+    def _tell(self, **fields: object) -> None:
+        self._control.sendall(json.dumps(fields).encode() + b"\n")
+
+
+def _ignore(signum: int, frame: object) -> None:
+    """Only the wake-up descriptor matters."""
+
+
+def preload() -> None:
+    """Import what every worker would import; without torch the template just goes without it."""
+    for module in ("torch", "ts.torch_handler.base_handler"):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            continue
+        except Exception:  # noqa: BLE001  a broken torch is the model's to report, not the template's
+            traceback.print_exc()
+    gc.collect()
+    gc.freeze()  # children that collect garbage would otherwise copy every page
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Attend to the front until it closes the socket; in a child, be the worker."""
+    parser = argparse.ArgumentParser(prog="flambeau_runtime.worker.template")
+    parser.add_argument("--fd", type=int, required=True, help="connected socket to the front")
+    options = parser.parse_args(arguments)
+    preload()
+    try:
+        order = Template(socket.socket(fileno=options.fd)).attend()
+    except (BrokenPipeError, ConnectionResetError):  # the front is gone
+        return 0
+    return 0 if order is None else order.live()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
