@@ -21,6 +21,7 @@ RuntimeFault
 ├── InvalidDocument          a /state document with wrong fields
 ├── StaleDocument            a /state document refused by the fence
 ├── Unauthorised             missing, wrong, expired or foreign credentials
+│   └── InvalidKey           a key of the key file is missing, wrong or expired (TorchServe's 400)
 ├── ManagedElsewhere         a writing verb on a runtime that a ModelDeployment owns
 └── InvalidSettings          a flag, a key or a variable with an impossible value
 """
@@ -194,6 +195,10 @@ class StaleDocument(RuntimeFault):
 
 class Unauthorised(RuntimeFault):
     """Credentials are missing, wrong, expired, or meant for somebody else."""
+
+
+class InvalidKey(Unauthorised):
+    """A key of the key file is missing, wrong or expired."""
 
 
 class ManagedElsewhere(RuntimeFault):

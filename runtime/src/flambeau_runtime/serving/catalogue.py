@@ -55,7 +55,6 @@ class Entry:
     package: Package | None = None
     live: LiveVersion | None = None
     task: asyncio.Task[None] | None = None
-    fetching: bool = False
     verifying: bool = False
     warming: bool = False
     warm: bool = False

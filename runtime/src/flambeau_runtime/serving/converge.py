@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from flambeau_runtime.archive.package import Package
 from flambeau_runtime.archive.store import Store
-from flambeau_runtime.serving.catalogue import Catalogue
-from flambeau_runtime.serving.desired import Document
+from flambeau_runtime.errors import (
+    ArchiveInvalid,
+    DigestMismatch,
+    LoadFailed,
+    ModelNotFound,
+    RuntimeFault,
+    SourceUnavailable,
+    VersionNotFound,
+)
+from flambeau_runtime.serving import warmup
+from flambeau_runtime.serving.catalogue import Catalogue, Entry
+from flambeau_runtime.serving.desired import Document, VersionSpec
+from flambeau_runtime.serving.observed import Failure
+from flambeau_runtime.serving.steps import (
+    ARRIVED,
+    Apply,
+    Fetch,
+    Key,
+    Load,
+    Retire,
+    SetDefault,
+    Stage,
+    Step,
+    Warm,
+    every_version,
+    plan_steps,
+)
 from flambeau_runtime.serving.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""How long a failed version waits for its next attempt; the last one repeats."""
+
+PROGRESS_EVERY_S = 0.5
+"""A download shows its progress at most this often, so that long polls are not woken per chunk."""
+
+LOG_TAIL_BYTES = 2048
+
+REASONS: tuple[tuple[type[RuntimeFault], str], ...] = (
+    (DigestMismatch, "DigestMismatch"),
+    (ArchiveInvalid, "ArchiveInvalid"),
+    (SourceUnavailable, "FetchFailed"),
+)
 
 
 class Converger:
@@ -17,11 +63,27 @@ class Converger:
     Enter it after the supervisor and leave it before: leaving stops converging, workers stay.
     """
 
-    def __init__(self, catalogue: Catalogue, supervisor: Supervisor, store: Store) -> None:
-        raise NotImplementedError
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        supervisor: Supervisor,
+        store: Store,
+        retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
+    ) -> None:
+        self._catalogue = catalogue
+        self._supervisor = supervisor
+        self._store = store
+        self._retry_delays_s = retry_delays_s
+        self._cautious = False
+        self._awake = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        await self._tasks.__aenter__()
+        self._supervisor.changed.append(self._awake.set)
+        self._main = self._start(self._converge())
+        return self
 
     async def __aexit__(
         self,
@@ -29,11 +91,17 @@ class Converger:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        raise NotImplementedError
+        self._supervisor.changed.remove(self._awake.set)
+        for task in self._running:
+            task.cancel()
+        await self._tasks.__aexit__(kind, error, traceback)
 
     def want(self, document: Document, *, cautious: bool = False) -> None:
         """Replace the wish; `cautious` (a boot) lets candidates wait until the defaults serve."""
-        raise NotImplementedError
+        self._catalogue.wanted = document
+        self._cautious = cautious
+        self._catalogue.touch()
+        self._awake.set()
 
     async def settled(self, model: str, version: str, timeout_s: float) -> bool:
         """Wait until the version is as wanted; return whether it is in time.
@@ -42,8 +110,286 @@ class Converger:
             LoadFailed: it failed (and is retried as long as it stays wanted).
             VersionNotFound, ModelNotFound: it is not wanted any more.
         """
-        raise NotImplementedError
+        return await self._until(lambda: self._is_settled(model, version), timeout_s)
 
     async def gone(self, model: str, version: str | None, timeout_s: float) -> bool:
         """Wait until a version (None: every version) that is not wanted any more is unloaded."""
-        raise NotImplementedError
+        return await self._until(
+            lambda: (
+                not any(
+                    name == model and version in {None, known}
+                    for name, known in self._catalogue.entries
+                )
+            ),
+            timeout_s,
+        )
+
+    async def _until(self, reached: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not reached():
+            revision = self._catalogue.revision
+            left_s = deadline - asyncio.get_running_loop().time()
+            if left_s <= 0 or not await self._catalogue.wait_changed(revision, left_s):
+                return reached()
+        return True
+
+    def _is_settled(self, model: str, version: str) -> bool:
+        spec = self._wanted(model, version)
+        entry = self._catalogue.entries.get((model, version))
+        if entry is None or entry.spec != spec:
+            return False
+        if entry.failed and entry.failure is not None:
+            failure = entry.failure
+            raise LoadFailed(failure.reason, failure.message, failure.log_tail)
+        if entry.stage() not in ARRIVED or entry.live is None:
+            return False
+        return entry.live.counts().ready >= spec.workers
+
+    def _wanted(self, model: str, version: str) -> VersionSpec:
+        wanted = self._catalogue.model(model)
+        if wanted is None:
+            raise ModelNotFound(model)
+        for spec in wanted.versions:
+            if spec.version == version:
+                return spec
+        raise VersionNotFound(model, version, tuple(spec.version for spec in wanted.versions))
+
+    async def _converge(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._awake.clear()
+            # Steps are immediate (what takes time goes on in a task), so the next answer is asked
+            # for at once: no await lies between two looks, and observers see the end only.
+            while steps := self._plan(loop.time()):
+                for step in steps:
+                    self._carry_out(step)
+            self._catalogue.touch()
+            await self._wait_until(self._next_retry())
+
+    def _plan(self, now: float) -> tuple[Step, ...]:
+        facts = self._catalogue.facts(now, cautious=self._cautious)
+        return plan_steps(self._catalogue.wanted, facts)
+
+    def _next_retry(self) -> float | None:
+        due = [entry.retry_at for entry in self._catalogue.entries.values() if entry.failed]
+        return min(due, default=None)
+
+    async def _wait_until(self, moment: float | None) -> None:
+        try:
+            async with asyncio.timeout_at(moment):
+                await self._awake.wait()
+        except TimeoutError:
+            pass
+
+    def _carry_out(self, step: Step) -> None:
+        match step:
+            case Fetch(spec):
+                self._fetch(spec)
+            case Load(spec):
+                self._load(spec)
+            case Warm(spec):
+                self._warm(spec)
+            case Apply(spec):
+                self._apply(spec)
+            case SetDefault(model, version):
+                self._set_default(model, version)
+            case Retire(model, version):
+                self._retire((model, version))
+
+    def _fetch(self, spec: VersionSpec) -> None:
+        key = (spec.model, spec.version)
+        before = self._catalogue.entries.get(key)
+        entry = self._catalogue.entries[key] = Entry(spec)
+        if before is not None and before.spec == spec:
+            entry.failure = before.failure
+        self._begin(entry, self._bring)
+
+    async def _bring(self, entry: Entry) -> None:
+        source = entry.spec.source
+        progress = self._progress(entry)
+        path = await self._store.fetch(source.uri, source.digest, progress)
+        entry.verifying = True
+        self._catalogue.touch()
+        try:
+            package = await self._store.open(
+                path,
+                source.digest,
+                model=entry.spec.model,
+                version=entry.spec.version,
+                handler=entry.spec.handler,
+            )
+        finally:
+            entry.verifying = False
+        entry.fetched_bytes = package.size_bytes
+        entry.package = package
+
+    def _progress(self, entry: Entry) -> Callable[[int, int | None], None]:
+        loop = asyncio.get_running_loop()
+        shown_at = -PROGRESS_EVERY_S
+
+        def show(so_far: int, in_all: int | None) -> None:
+            nonlocal shown_at
+            entry.fetched_bytes, entry.total_bytes = so_far, in_all
+            if loop.time() - shown_at >= PROGRESS_EVERY_S or so_far == in_all:
+                shown_at = loop.time()
+                self._catalogue.note_progress()
+
+        return show
+
+    def _load(self, spec: VersionSpec) -> None:
+        entry = self._catalogue.entries[spec.model, spec.version]
+        if entry.package is None:
+            return
+        entry.spec = spec
+        with self._failing(entry):
+            entry.live = self._supervisor.add(spec, entry.package)
+
+    def _apply(self, spec: VersionSpec) -> None:
+        entry = self._catalogue.entries[spec.model, spec.version]
+        if entry.live is None:
+            return
+        with self._failing(entry):
+            entry.live.apply(spec)
+            if entry.spec.workers != spec.workers:
+                entry.live.resize(spec.workers)
+        entry.spec = spec
+        # Workers that start after a rest are as cold as those of a new version.
+        entry.warm = entry.warm and spec.workers > 0
+
+    def _warm(self, spec: VersionSpec) -> None:
+        entry = self._catalogue.entries[spec.model, spec.version]
+        if entry.live is None:
+            return
+        if not spec.warmup:
+            self._arrived(entry)
+            return
+        entry.warming = True
+        self._begin(entry, self._send_warmup)
+
+    async def _send_warmup(self, entry: Entry) -> None:
+        if entry.live is None:
+            return
+        try:
+            await warmup.send(entry.live, entry.spec)
+        finally:
+            entry.warming = False
+        self._arrived(entry)
+
+    def _arrived(self, entry: Entry) -> None:
+        entry.warm = True
+        entry.failure = None
+        log.info("version is ready", extra=_named(entry.spec))
+
+    def _set_default(self, model: str, version: str | None) -> None:
+        before = self._catalogue.defaults.pop(model, None)
+        if version is not None:
+            self._catalogue.defaults[model] = version
+        log.info(
+            "default version moved", extra={"model": model, "version": version, "before": before}
+        )
+
+    def _retire(self, key: Key) -> None:
+        entry = self._catalogue.entries[key]
+        if entry.stage() is Stage.BROKEN and not entry.failed and entry.live is not None:
+            self._note_failure(entry, _load_failed(entry.live.failure()))
+        if entry.task is not None:
+            entry.task.cancel()
+        entry.draining = True
+        log.info("version is being unloaded", extra=_named(entry.spec))
+        entry.task = self._start(self._unload(key, entry))
+
+    async def _unload(self, key: Key, entry: Entry) -> None:
+        if entry.live is not None:
+            with self._failing(entry):
+                # Nothing that a failed version has queued can be answered.
+                await self._supervisor.remove(entry.live, 0.0 if entry.failed else None)
+        entry.live = None
+        entry.draining = False
+        wanted = {(spec.model, spec.version) for spec in every_version(self._catalogue.wanted)}
+        if not entry.failed or key not in wanted:
+            del self._catalogue.entries[key]
+            await self._discard(entry)
+        self._awake.set()
+
+    async def _discard(self, gone: Entry) -> None:
+        """Delete the extracted files, unless another version uses them or may be about to."""
+        package = gone.package
+        if package is None or any(
+            entry.stage() is Stage.FETCHING or _shares(entry.package, package)
+            for entry in self._catalogue.entries.values()
+        ):
+            return
+        try:
+            await self._store.remove(package)
+        except (OSError, RuntimeFault) as error:
+            log.warning("package was not removed", extra={"why": str(error)})
+
+    def _begin(self, entry: Entry, work: Callable[[Entry], Awaitable[None]]) -> None:
+        entry.task = self._start(self._guarded(entry, work))
+
+    async def _guarded(self, entry: Entry, work: Callable[[Entry], Awaitable[None]]) -> None:
+        with self._failing(entry):
+            await work(entry)
+        self._awake.set()
+
+    @contextmanager
+    def _failing(self, entry: Entry) -> Iterator[None]:
+        """Turn whatever goes wrong inside into a failure of this version alone."""
+        try:
+            yield
+        except RuntimeFault as fault:
+            self._note_failure(entry, fault)
+        except Exception as error:  # one version's trouble must not stop the others
+            log.exception("version met an unexpected error", extra=_named(entry.spec))
+            self._note_failure(entry, error)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _note_failure(self, entry: Entry, error: Exception) -> None:
+        attempts = 1 if entry.failure is None else entry.failure.attempts + 1
+        delay_s = self._retry_delays_s[min(attempts, len(self._retry_delays_s)) - 1]
+        failure = _failure(error, entry, attempts)
+        entry.failure, entry.failed = failure, True
+        entry.retry_at = asyncio.get_running_loop().time() + delay_s
+        log.warning(
+            "version failed",
+            extra={
+                **_named(entry.spec),
+                "reason": failure.reason,
+                "why": failure.message,
+                "attempts": attempts,
+                "retry_in_s": delay_s,
+            },
+        )
+
+
+def _shares(one: Package | None, other: Package) -> bool:
+    return one is not None and one.directory == other.directory
+
+
+def _named(spec: VersionSpec) -> dict[str, str]:
+    return {"model": spec.model, "version": spec.version}
+
+
+def _load_failed(failure: Failure | None) -> LoadFailed:
+    if failure is None:
+        return LoadFailed("WorkerDied", "the workers are gone")
+    return LoadFailed(failure.reason, failure.message, failure.log_tail)
+
+
+def _failure(error: Exception, entry: Entry, attempts: int) -> Failure:
+    tail = error.log_tail if isinstance(error, LoadFailed) else ""
+    if not tail and entry.live is not None:
+        tail = entry.live.log_tail()
+    message = str(error) or type(error).__name__
+    return Failure(_reason(error), message, tail[-LOG_TAIL_BYTES:], attempts)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LoadFailed):
+        return error.reason
+    return next((word for kind, word in REASONS if isinstance(error, kind)), "InternalError")
