@@ -16,6 +16,7 @@ RuntimeFault
 ├── ArchiveInvalid           an archive or its manifest is broken or dangerous
 │   └── DigestMismatch       the content has another sha256 than was asked for
 ├── SourceUnavailable        the archive could not be read from where it is said to be
+│   └── SourceNotFound       nothing is there, or it is a place that may not be read
 ├── VersionExists            that version is registered already
 ├── DefaultVersionProtected  the default version cannot be removed while others exist
 ├── InvalidDocument          a /state document with wrong fields
@@ -149,6 +150,10 @@ class DigestMismatch(ArchiveInvalid):
 
 class SourceUnavailable(RuntimeFault):
     """The archive could not be read from where it is said to be."""
+
+
+class SourceNotFound(SourceUnavailable):
+    """Nothing is there, or it is a place that may not be read: asking again does not help."""
 
 
 class VersionExists(RuntimeFault):
