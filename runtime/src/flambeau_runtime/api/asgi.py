@@ -1,0 +1,91 @@
+"""The little that an ASGI application without a framework needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = "application/json"
+NOT_FOUND = "Requested resource is not found, please refer to API document."
+NOT_ALLOWED = "Requested method is not allowed, please refer to API document."
+
+
+def pretty(value: object) -> bytes:
+    """Return JSON as TorchServe prints it: two spaces, and a newline at the end."""
+    return json.dumps(value, indent=2).encode() + b"\n"
+
+
+async def answer(
+    send: Send,
+    status: int,
+    body: bytes,
+    content_type: str = JSON,
+    headers: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Send a whole answer."""
+    fields = [("content-type", content_type), ("content-length", str(len(body))), *headers]
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def raw_headers(scope: Scope) -> bytes:
+    """Return the request's header block, `Name: value` and CRLF per header."""
+    return b"".join(b"%b: %b\r\n" % (name, value) for name, value in scope["headers"])
+
+
+class MadeWhenCalled:
+    """An application that is imported and built by its first request, in a thread.
+
+    Frameworks take most of a second to import; meanwhile the loop goes on answering predictions.
+    """
+
+    def __init__(self, make: Callable[[], App]) -> None:
+        self._make = make
+        self._app: App | None = None
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self._app is None:
+            async with self._making:
+                if self._app is None:
+                    self._app = await asyncio.to_thread(self._make)
+        await self._app(scope, receive, send)
+
+
+class Doors:
+    """Several applications behind one address, told apart by the first segment of the path."""
+
+    def __init__(self, apps: dict[str, App], otherwise: App) -> None:
+        self._apps = apps
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand one request to the application that its path belongs to."""
+        segment = scope["path"].lstrip("/").partition("/")[0]
+        await self._apps.get(segment, self._otherwise)(scope, receive, send)
+
+
+async def refuse(send: Send, status: int, kind: str, message: str) -> None:
+    """Send TorchServe's error body; it closes the connection after every error."""
+    body = pretty({"code": status, "type": kind, "message": message})
+    await answer(send, status, body, headers=[("connection", "close")])
+
+
+async def not_found(send: Send) -> None:
+    """Answer a path that does not exist."""
+    await refuse(send, 404, "ResourceNotFoundException", NOT_FOUND)
+
+
+async def not_allowed(send: Send) -> None:
+    """Answer a method that the path does not take."""
+    await refuse(send, 405, "MethodNotAllowedException", NOT_ALLOWED)
