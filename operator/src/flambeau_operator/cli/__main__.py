@@ -1,0 +1,128 @@
+"""`flambeau`: the commands, their options and their exit codes.
+
+Exit codes: 0 all is well (for `up`: stopped as asked), 1 something is wrong with the files or with
+this machine, 2 the command line itself is wrong.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="flambeau",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE",
+        help="YAML or JSON files with ModelDeployments; several documents in a file are fine.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+
+
+class Output(StrEnum):
+    """How answers are written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="For people, or for programs.")
+]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415  50 ms that only --version needs
+
+        typer.echo(f"flambeau {version('flambeau-operator')}")
+        raise typer.Exit
+
+
+@app.callback()
+def flambeau(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Serve PyTorch models from one file, and change them while they serve.
+
+    [bold]Examples[/bold]
+
+      flambeau validate wine.yaml          is it right, and if not, in which line?
+
+      flambeau up wine.yaml                serve it on http://127.0.0.1:8080 until Ctrl-C
+
+      flambeau up a.yaml b.yaml --port 0   two of them, on free ports
+    """
+
+
+@app.command()
+def validate(files: Files, output: OutputOption = Output.TABLE) -> None:
+    """Check ModelDeployments without serving them; every problem with its line, at once.
+
+    [bold]Examples[/bold]
+
+      flambeau validate wine.yaml
+
+      flambeau validate *.yaml -o json
+    """
+    # pydantic's types cost a quarter of a second, which --help need not pay.
+    from flambeau_operator.cli import verdict  # noqa: PLC0415
+
+    raise typer.Exit(verdict.run(files, as_json=output is Output.JSON))
+
+
+@app.command()
+def up(
+    files: Files,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="Port of the first; the next gets the next. 0: free ones."
+        ),
+    ] = 8080,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Keep logs and state here; otherwise they vanish with the command.",
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Serve ModelDeployments on this machine until Ctrl-C, following edits of the files.
+
+    [bold]Examples[/bold]
+
+      flambeau up wine.yaml
+
+      flambeau up wine.yaml --port 9000 --state-dir /tmp/wine
+
+      flambeau up wine.yaml -o json | jq .deployments
+    """
+    # The rest of the program (asyncio, aiohttp, rich) costs half a second that --help need not pay.
+    from flambeau_operator.cli import up as serving  # noqa: PLC0415
+
+    raise typer.Exit(serving.run(files, port, state_dir, as_json=output is Output.JSON))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
