@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from flambeau_runtime.api.problems import problem_body
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -77,7 +79,7 @@ class Doors:
 
 async def refuse(send: Send, status: int, kind: str, message: str) -> None:
     """Send TorchServe's error body; it closes the connection after every error."""
-    body = pretty({"code": status, "type": kind, "message": message})
+    body = problem_body(status, kind, message)
     await answer(send, status, body, headers=[("connection", "close")])
 
 
