@@ -19,4 +19,4 @@ class Package:
     digest: str | None  # "sha256:<64 hex>" of the archive; None for a bare directory
     size_bytes: int  # of the archive; of all files for a bare directory
     handler: str  # "file.py", "file:function" or a default handler's name
-    config: Mapping[str, Any]  # model-config.yaml; empty without one
+    config: Mapping[str, Any]  # model-config.yaml in JSON's types; empty without one

@@ -1,14 +1,56 @@
-"""Where archives become packages: fetched, verified, extracted once per digest, off the event loop."""
+"""Where archives become packages: fetched, verified, extracted once per digest.
+
+Below the root, `downloads/` holds archives on their way, `packages/<sha256>/` the extracted ones and
+`packages/<sha256>.json` their sizes. What is being written has `.partial` in its name and is renamed
+when whole: two processes may do the same at once, and a crash leaves nothing half-made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
+from flambeau_runtime.archive.manifest import (
+    Declared,
+    read_config,
+    read_manifest,
+    to_json_types,
+)
 from flambeau_runtime.archive.package import Package
+from flambeau_runtime.archive.reader import ExtractionLimits, extract
+from flambeau_runtime.archive.sources import Local, Remote, resolve
+from flambeau_runtime.errors import ArchiveInvalid, DigestMismatch, SourceUnavailable
 
 OnProgress = Callable[[int, int | None], None]
 """Called on the event loop with (bytes so far, bytes in all if known)."""
+
+CHUNK = 1024 * 1024
+THREADS = 4
+PROGRESS_EVERY_S = 0.1
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What changes when a file's content does."""
+
+    inode: int
+    size: int
+    changed_ns: int
 
 
 class Store:
@@ -19,10 +61,26 @@ class Store:
         root: Path,
         model_store: Path | None = None,
         allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*"),
+        limits: ExtractionLimits | None = None,
     ) -> None:
         self.root = root
         self.model_store = model_store
         self.allowed_urls = allowed_urls
+        self._limits = limits or ExtractionLimits()
+        self._token = secrets.token_hex(4)
+        self._digests: dict[Path, tuple[_Stamp, str]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
+
+    @property
+    def packages(self) -> Path:
+        """Return where extracted archives are."""
+        return self.root / "packages"
+
+    @property
+    def downloads(self) -> Path:
+        """Return where archives on their way are."""
+        return self.root / "downloads"
 
     async def fetch(
         self, uri: str, digest: str | None = None, on_progress: OnProgress | None = None
@@ -30,18 +88,25 @@ class Store:
         """Bring what `uri` names onto this disk and verify it.
 
         Args:
-            uri: file://…, http(s)://…, an absolute directory, or a name inside the model store.
+            uri: file://…, http(s)://…, an absolute path, or a name inside the model store.
             digest: "sha256:<64 hex>" that the archive must have, or None.
             on_progress: told how far a download has come.
 
         Returns:
-            The archive (or directory), to be passed to `open`.
+            The archive, a directory, or the package of that digest if it was extracted before: to
+            be passed to `open`.
 
         Raises:
-            SourceUnavailable: nothing there, or it may not be read.
+            SourceUnavailable: it cannot be read now; SourceNotFound: it is not there.
             DigestMismatch: something else is there.
         """
-        raise NotImplementedError
+        wanted = _check_digest(uri, digest)
+        source = await self._in_thread(lambda _: self._resolve(uri, wanted))
+        if isinstance(source, Local):
+            await self._in_thread(lambda stop: self._verify(source.path, wanted, uri, stop))
+            return source.path
+        async with self._lock(source.url):
+            return await self._download(source, wanted, on_progress)
 
     async def open(
         self,
@@ -59,9 +124,233 @@ class Store:
 
         Raises:
             ArchiveInvalid: broken, dangerous, or its manifest or model-config.yaml makes no sense.
+            SourceUnavailable: it cannot be read, or there is no room for what is in it.
         """
-        raise NotImplementedError
+        wanted = _check_digest(path.name, digest)
+        declared = Declared(model, version, handler)
+        found = await self._in_thread(lambda stop: self._verify(path, wanted, path.name, stop))
+        if found is None:
+            return await self._in_thread(lambda _: self._read_directory(path, declared))
+        async with self._lock(found):
+            return await self._in_thread(
+                lambda stop: self._read_archive(path, found, declared, stop)
+            )
 
     async def remove(self, package: Package) -> None:
-        """Delete the extracted files of a package that no version uses any more; a bare directory stays."""
-        raise NotImplementedError
+        """Delete the files of a package that no version uses any more; a bare directory stays."""
+        if package.directory.parent == self.packages:
+            await self._in_thread(lambda _: self._discard(package.directory))
+
+    def _resolve(self, uri: str, wanted: str | None) -> Local | Remote:
+        source = resolve(uri, self.model_store, self.allowed_urls)
+        if wanted is not None and (self.packages / _hex(wanted)).is_dir():
+            return Local(self.packages / _hex(wanted))
+        return source
+
+    def _verify(
+        self, path: Path, wanted: str | None, shown: str, stop: threading.Event
+    ) -> str | None:
+        """Return the digest of an archive, after comparing it; None for a directory."""
+        if path.is_dir():
+            if wanted is not None and path != self.packages / _hex(wanted):
+                raise ArchiveInvalid(
+                    f"{shown} is a directory, which has no digest: leave the digest out, or "
+                    "archive it"
+                )
+            return None
+        found = self._digest(path, stop)
+        if wanted is not None and found != wanted:
+            raise DigestMismatch(shown, wanted, found)
+        return found
+
+    async def _download(
+        self, remote: Remote, wanted: str | None, on_progress: OnProgress | None
+    ) -> Path:
+        key = hashlib.sha256(remote.url.encode()).hexdigest()[:32]
+        target = self.downloads / f"{key}.archive"
+        on_bytes = _report(asyncio.get_running_loop(), on_progress)
+
+        def bring(stop: threading.Event) -> Path:
+            if wanted is None or not target.exists():
+                _download(remote, target, on_bytes, stop)
+            try:
+                self._verify(target, wanted, remote.shown, stop)
+            except DigestMismatch:
+                target.unlink(missing_ok=True)  # the next try shall not find it again
+                raise
+            return target
+
+        return await self._in_thread(bring)
+
+    def _digest(self, path: Path, stop: threading.Event) -> str:
+        with _reading(path), path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            stamp = _Stamp(facts.st_ino, facts.st_size, facts.st_mtime_ns)
+            known = self._digests.get(path)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            digest = f"sha256:{_hash(file, stop)}"
+        self._digests[path] = (stamp, digest)
+        return digest
+
+    def _read_directory(self, path: Path, declared: Declared) -> Package:
+        if path.parent == self.packages:
+            return self._package(path, f"sha256:{path.name}", self._size(path), declared)
+        with _reading(path):
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return self._package(path.resolve(), None, size, declared)
+
+    def _read_archive(
+        self, path: Path, digest: str, declared: Declared, stop: threading.Event
+    ) -> Package:
+        directory = self.packages / _hex(digest)
+        size = path.stat().st_size if path.exists() else 0
+        if not directory.is_dir():
+            self._extract(path, directory, size, stop)
+        package = self._package(directory, digest, self._size(directory), declared, path.name)
+        if path.parent == self.downloads:
+            path.unlink(missing_ok=True)  # the extracted files are what is kept
+        return package
+
+    def _extract(self, path: Path, directory: Path, size: int, stop: threading.Event) -> None:
+        self._sweep()
+        work = directory.with_name(f"{directory.name}.partial-{os.getpid()}-{self._token}")
+        with _reading(path):
+            work.mkdir(parents=True)
+            try:
+                with path.open("rb") as file:
+                    extract(file, path.name, work / "files", self._limits, stop.is_set)
+                facts = work / "facts.json"
+                facts.write_text(json.dumps({"bytes": size}))
+                facts.replace(directory.with_name(f"{directory.name}.json"))
+                _rename(work / "files", directory)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Delete what crashed processes left half-made."""
+        for left in self.packages.glob("*.partial-*"):
+            pid, _, token = left.name.rpartition(".partial-")[2].partition("-")
+            mine = token == self._token
+            if not mine and (pid == str(os.getpid()) or not _is_alive(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _package(
+        self,
+        directory: Path,
+        digest: str | None,
+        size: int,
+        declared: Declared,
+        name: str | None = None,
+    ) -> Package:
+        shown = name or directory.name
+        manifest = read_manifest(directory, shown, declared)
+        config = read_config(directory, shown, manifest.config_file)
+        return Package(
+            manifest.model,
+            manifest.version,
+            directory,
+            manifest.content,
+            digest,
+            size,
+            manifest.handler,
+            to_json_types(config),
+        )
+
+    def _size(self, directory: Path) -> int:
+        try:
+            facts = json.loads(directory.with_name(f"{directory.name}.json").read_text())
+            return int(facts["bytes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def _discard(self, directory: Path) -> None:
+        gone = directory.with_name(f"{directory.name}.partial-{os.getpid()}-{self._token}-gone")
+        try:
+            directory.rename(gone)
+        except FileNotFoundError:
+            return
+        directory.with_name(f"{directory.name}.json").unlink(missing_ok=True)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    async def _in_thread(self, work: Callable[[threading.Event], T]) -> T:
+        """Run `work` off the loop; whoever stops waiting stops it, at its next chunk."""
+        stop = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, stop)
+        finally:
+            stop.set()
+
+
+def _check_digest(shown: str, digest: str | None) -> str | None:
+    if digest is None:
+        return None
+    wanted = digest.lower()
+    if not DIGEST.fullmatch(wanted):
+        raise ArchiveInvalid(f"{shown}: digest {digest!r} must be sha256: and 64 hex digits")
+    return wanted
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+def _hash(file: BinaryIO, stop: threading.Event) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK))
+    while read := file.readinto(buffer):  # type: ignore[attr-defined]
+        if stop.is_set():
+            break  # nobody will see the answer
+        digest.update(buffer[:read])
+    return digest.hexdigest()
+
+
+def _download(
+    remote: Remote, target: Path, on_bytes: Callable[[int, int | None], None], stop: threading.Event
+) -> None:
+    # imported late: a runtime whose archives are local never pays for an HTTP client
+    from flambeau_runtime.archive.download import Download  # noqa: PLC0415
+
+    with _reading(target):
+        Download(remote, target, on_bytes, stop).run()
+
+
+def _report(
+    loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None
+) -> Callable[[int, int | None], None]:
+    """Return a callback for a thread that tells the loop every now and then, and at the end."""
+    last = 0.0
+
+    def on_bytes(have: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if on_progress is not None and (now - last >= PROGRESS_EVERY_S or have == total):
+            last = now
+            loop.call_soon_threadsafe(on_progress, have, total)
+
+    return on_bytes
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceUnavailable(f"Model not found at: {path.name}") from error
+    except OSError as error:
+        raise SourceUnavailable(f"{path.name}: {error.strerror or error}") from error
+
+
+def _rename(files: Path, directory: Path) -> None:
+    try:
+        files.rename(directory)
+    except OSError:
+        if not directory.is_dir():  # another process was quicker: its files are as good
+            raise
+
+
+def _is_alive(pid: str) -> bool:
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()

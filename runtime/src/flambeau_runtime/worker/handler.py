@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flambeau_runtime.archive.manifest import read_config
 from flambeau_runtime.errors import (
+    ArchiveInvalid,
     HandlerRefused,
     LoadFailed,
     OutOfMemory,
@@ -197,7 +199,7 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
         batch_size=message.get("batchSize", 1),
         gpu=message.get("gpuId"),
         limit_max_image_pixels=message.get("limitMaxImagePixels", True),
-        model_yaml_config=message.get("modelConfig") or {},
+        model_yaml_config=_read_config(message, model_dir),
     )
     entry_point = _import(message["handler"], model_dir)
     _initialize(entry_point, context)
@@ -208,6 +210,15 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
         decode=message.get("decodeInputRequest", True),
         splitting=Splitting(message.get("splitJsonArrays") or "auto"),
     )
+
+
+def _read_config(message: Mapping[str, Any], model_dir: Path) -> Mapping[str, Any]:
+    """Read model-config.yaml here, where YAML keeps its own types: numbers as keys, dates."""
+    named = (message.get("manifest") or {}).get("model", {}).get("configFile")
+    try:
+        return read_config(model_dir, message["model"], named) or message.get("modelConfig") or {}
+    except ArchiveInvalid as error:
+        raise LoadFailed("ArchiveInvalid", str(error)) from error
 
 
 def read_fault(error: Exception) -> PredictionFailed:
