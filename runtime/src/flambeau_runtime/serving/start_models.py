@@ -1,0 +1,100 @@
+"""The models that are served from the start, as `--models` and `load_models` name them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from flambeau_runtime.archive.store import Store
+from flambeau_runtime.errors import RuntimeFault
+from flambeau_runtime.serving import edits, registration
+from flambeau_runtime.serving.catalogue import Catalogue
+from flambeau_runtime.serving.converge import Converger
+from flambeau_runtime.serving.cpu_share import usable_cpus
+from flambeau_runtime.serving.desired import VersionSpec
+from flambeau_runtime.serving.registration import Asked
+from flambeau_runtime.serving.steps import Key, Stage
+from flambeau_runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ARCHIVES = (".mar", ".tar.gz", ".tgz", ".model")
+ON_THEIR_WAY = frozenset({Stage.FETCHING, Stage.FETCHED})
+LOOK_AGAIN_S = 1.0
+
+
+def named_archives(settings: Settings) -> tuple[tuple[str | None, str], ...]:
+    """Return (name or None, archive) of every model to load; `all` stands for the model store."""
+    return tuple(
+        found
+        for name, archive in settings.load_models
+        for found in (
+            ((None, each) for each in _everything_in(settings.model_store))
+            if archive == "all"
+            else ((name, archive),)
+        )
+    )
+
+
+def _everything_in(model_store: Path | None) -> Iterator[str]:
+    if model_store is None:
+        return
+    for path in sorted(model_store.iterdir()):
+        hidden = path.name.startswith(".")
+        if not hidden and (path.is_dir() or path.name.endswith(ARCHIVES)):
+            yield path.name
+
+
+def workers_at_start(settings: Settings) -> int:
+    """Return how many workers a start-up model gets: as told, else one per device or CPU."""
+    return settings.workers_per_model or len(settings.devices) or max(1, int(usable_cpus()))
+
+
+class StartModels:
+    """Asks for every start-up model; one that cannot be served is logged and keeps nobody waiting.
+
+    `keys` are the versions asked for so far.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, catalogue: Catalogue, converger: Converger
+    ) -> None:
+        self.keys: set[Key] = set()
+        self._settings = settings
+        self._store = store
+        self._catalogue = catalogue
+        self._converger = converger
+
+    async def ask_for_all(self) -> None:
+        """Return when each has a queue that takes requests, or has failed."""
+        for name, archive in named_archives(self._settings):
+            await self._ask_for(name, archive)
+        while any(self._is_on_its_way(key) for key in self.keys):
+            revision = self._catalogue.revision
+            await self._catalogue.wait_changed(revision, LOOK_AGAIN_S)
+
+    async def _ask_for(self, name: str | None, archive: str) -> None:
+        asked = Asked(url=archive, model=name, workers=workers_at_start(self._settings))
+        try:
+            spec = await registration.prepare(asked, self._store, self._settings)
+            self._want(spec)
+        except RuntimeFault as fault:
+            log.error("model not loaded", extra={"archive": archive, "why": str(fault)})  # noqa: TRY400  a sentence tells more than our own stack
+
+    def _want(self, spec: VersionSpec) -> None:
+        wanted = edits.with_version(self._catalogue.wanted, spec)
+        if self._is_declared_default(spec):
+            wanted = edits.with_default(wanted, spec.model, spec.version)
+        self._converger.want(wanted)
+        self.keys.add((spec.model, spec.version))
+
+    def _is_declared_default(self, spec: VersionSpec) -> bool:
+        return any(
+            known.is_default and (known.model, known.version) == (spec.model, spec.version)
+            for known in self._settings.model_defaults
+        )
+
+    def _is_on_its_way(self, key: Key) -> bool:
+        entry = self._catalogue.entries.get(key)
+        return entry is None or entry.stage() in ON_THEIR_WAY
