@@ -146,4 +146,8 @@ class RuntimeClient(Protocol):
         """
 
     async def is_ready(self, pod: Pod) -> bool:
-        """Return whether the pod may be sent requests; False when it does not answer."""
+        """Return whether the pod may be sent requests.
+
+        Raises:
+            Silent: no answer, after one try.
+        """

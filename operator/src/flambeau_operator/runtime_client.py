@@ -121,10 +121,7 @@ class HttpRuntimeClient:
 
     async def is_ready(self, pod: Pod) -> bool:
         """See `doors.RuntimeClient`."""
-        try:
-            status, _ = await self._try(pod, "GET", "/ready", b"", self._patience.try_s)
-        except Silent:
-            return False
+        status, _ = await self._try(pod, "GET", "/ready", b"", self._patience.try_s)
         return status == HTTPStatus.OK
 
     async def _call(

@@ -6,15 +6,30 @@ The command line draws what `observe()` returns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+import fcntl
+import random
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from flambeau_operator.doors import Key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from flambeau_operator.doors import Key, Result
+from flambeau_operator.errors import StateDirInUse
+from flambeau_operator.local.cluster import RUNTIME, LocalCluster, admit
+from flambeau_operator.local.pod import LocalPod as PodProcess
+from flambeau_operator.local.wards import Guard
 from flambeau_operator.plan.plan import Event
+from flambeau_operator.reconcile import Reconciler
+from flambeau_operator.runtime_client import HttpRuntimeClient, Signer
+from flambeau_operator.work_queue import WorkQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,15 @@ class LocalDeployment:
     problems: tuple[str, ...] = ()  # what the last pass could not do
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """The parts of an open session."""
+
+    cluster: LocalCluster
+    queue: WorkQueue
+    reconciler: Reconciler
+
+
 class LocalSession:
     """ModelDeployments served by processes of this machine for as long as the block lasts.
 
@@ -77,11 +101,38 @@ class LocalSession:
         self._state_dir = state_dir
         self._base_port = base_port
         self._host = host
-        self._command = command
+        self._command = command or RUNTIME
+        self._stack = AsyncExitStack()
+        self._parts: _Running | None = None
+        self._problems: dict[Key, tuple[str, ...]] = {}
+        self._ports_given = 0
+        self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        """Start the work queue; no process yet."""
-        raise NotImplementedError
+        """Start the work queue; no pod yet."""
+        async with AsyncExitStack() as stack:
+            folder = stack.enter_context(_state_dir(self._state_dir))
+            temporary = folder if self._state_dir is None else None
+            guard = await stack.enter_async_context(Guard(remove=temporary))
+            signer = Signer(Ed25519PrivateKey.generate(), _now)
+            runtimes = await stack.enter_async_context(HttpRuntimeClient(signer))
+            cluster = LocalCluster(
+                folder,
+                runtimes=runtimes,
+                public_key=signer.public_key,
+                clock=_now,
+                wards=guard,
+                changed=self._pod_changed,
+                host=self._host,
+                command=self._command,
+            )
+            reconciler = Reconciler(cluster, runtimes, _now)
+            queue = WorkQueue(self._pass, reconciler.wait_for_change, dice=random.random)
+            self._parts = _Running(cluster, queue, reconciler)
+            await stack.enter_async_context(cluster)
+            await stack.enter_async_context(_working(queue))  # ends first, then the pods
+            self._stack = stack.pop_all()
+        return self
 
     async def __aexit__(
         self,
@@ -90,25 +141,114 @@ class LocalSession:
         traceback: TracebackType | None,
     ) -> None:
         """Stop the pods in order (drain, SIGTERM, grace, SIGKILL), remove what was temporary."""
-        raise NotImplementedError
+        await self._stack.__aexit__(kind, error, traceback)
 
-    async def apply(self, body: Mapping[str, object]) -> Key:
+    async def apply(self, body: Mapping[str, Any]) -> Key:
         """Create or update one deployment from a manifest; nothing changes if it raises.
 
         Raises:
             InvalidSpec: the manifest is wrong; every problem at once.
             PortInUse: its address cannot be bound.
         """
-        raise NotImplementedError
+        cluster = self._running.cluster
+        known = admit({name: value for name, value in body.items() if name != "status"})
+        port = self._base_port + self._ports_given if self._base_port else 0
+        is_new = known not in cluster.applied()
+        key = await cluster.apply(body, port)
+        self._ports_given += is_new
+        self._running.queue.add(key)
+        self._news.set()
+        return key
 
     async def delete(self, key: Key) -> None:
         """Stop serving one deployment and forget it."""
-        raise NotImplementedError
+        await self._running.cluster.delete(key)
+        self._problems.pop(key, None)
+        self._news.set()
 
     def observe(self) -> tuple[LocalDeployment, ...]:
         """Return every deployment as it stands, in the order they were first applied."""
-        raise NotImplementedError
+        self._news.clear()
+        cluster = self._running.cluster
+        return tuple(self._deployment(cluster, key) for key in cluster.applied())
 
     async def wait_change(self) -> None:
         """Return when something that `observe` shows has changed since it was last called."""
-        raise NotImplementedError
+        await self._news.wait()
+
+    @property
+    def _running(self) -> _Running:
+        if self._parts is None:
+            raise RuntimeError("the session is used outside its block")
+        return self._parts
+
+    async def _pass(self, key: Key) -> Result:
+        """Make one pass, and let people see what came of it."""
+        result = await self._running.reconciler.reconcile(key)
+        if not result.gone:
+            self._problems[key] = tuple(
+                f"{each.action} {each.target}: {each.error}" for each in result.failures
+            )
+        self._news.set()
+        return result
+
+    def _pod_changed(self, key: Key) -> None:
+        self._running.queue.add(key)
+        self._news.set()
+
+    def _deployment(self, cluster: LocalCluster, key: Key) -> LocalDeployment:
+        body = cluster.read_now(key)
+        return LocalDeployment(
+            key=key,
+            url=cluster.url(key),
+            generation=int(body["metadata"]["generation"]),
+            status=body.get("status", {}),
+            pods=tuple(_pod(pod) for pod in cluster.pods(key)),
+            events=tuple(LocalEvent(told.at, told.event) for told in cluster.events(key)),
+            problems=self._problems.get(key, ()),
+        )
+
+
+def _pod(pod: PodProcess) -> LocalPod:
+    return LocalPod(
+        name=pod.name,
+        pid=pod.pid,
+        phase=pod.phase,
+        restarts=pod.restarts,
+        inference_url=pod.inference_url,
+        management_url=pod.facts().address,
+        log_file=pod.log_file,
+        last_exit=pod.last_exit,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@contextlib.contextmanager
+def _state_dir(wanted: Path | None) -> Iterator[Path]:
+    """Hold a folder for this session alone; a temporary one is removed in the end."""
+    if wanted is None:
+        with tempfile.TemporaryDirectory(prefix="flambeau-", ignore_cleanup_errors=True) as made:
+            yield Path(made)
+        return
+    folder = wanted.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateDirInUse(str(folder)) from None
+        yield folder
+
+
+@contextlib.asynccontextmanager
+async def _working(queue: WorkQueue) -> AsyncIterator[None]:
+    """Run the queue for as long as the block lasts."""
+    async with asyncio.TaskGroup() as tasks:
+        passes = tasks.create_task(queue.run(), name="work queue")
+        try:
+            yield
+        finally:
+            passes.cancel()

@@ -1,7 +1,7 @@
 """The one address of a deployment on this machine: spreads TCP connections over the ready pods.
 
 It stands on the path of every request and knows no HTTP: bytes go through as they come, each side
-slowed down to the pace of the other. Only when no pod is ready for a while does it speak itself: 503.
+slowed down to the pace of the other. If no pod is ready for a while, it says so itself: 503.
 """
 
 from __future__ import annotations
@@ -114,15 +114,10 @@ class Balancer:
         """Return how many connections a pod holds, also after it left `use`."""
         return self._open[name]
 
-    async def until_free(self, name: str, timeout_s: float) -> bool:
-        """Wait until a pod that left has no connection any more; False when time ran out."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._open[name]:
-                    await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def until_free(self, name: str) -> None:
+        """Wait until a pod that left has no connection any more."""
+        while self._open[name]:
+            await self._changed.wait()
 
     async def _bind(self, host: str, port: int) -> asyncio.Server:
         loop = asyncio.get_running_loop()
