@@ -76,6 +76,7 @@ class Converger:
         self._retry_delays_s = retry_delays_s
         self._cautious = False
         self._awake = asyncio.Event()
+        self._looked = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -125,12 +126,12 @@ class Converger:
         )
 
     async def _until(self, reached: Callable[[], bool], timeout_s: float) -> bool:
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while not reached():
-            revision = self._catalogue.revision
-            left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0 or not await self._catalogue.wait_changed(revision, left_s):
-                return reached()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not reached():
+                    await self._looked.wait()
+        except TimeoutError:
+            return False
         return True
 
     def _is_settled(self, model: str, version: str) -> bool:
@@ -164,6 +165,8 @@ class Converger:
                 for step in steps:
                     self._carry_out(step)
             self._catalogue.touch()
+            self._looked.set()
+            self._looked = asyncio.Event()
             await self._wait_until(self._next_retry())
 
     def _plan(self, now: float) -> tuple[Step, ...]:
