@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
 from flambeau_runtime.archive.package import Package
+from flambeau_runtime.errors import LoadFailed, ModelNotReady
+from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
 from flambeau_runtime.serving.observed import Failure, WorkerCounts, WorkerFacts
+from flambeau_runtime.serving.staffing import LEAVING, PlaceFacts, staff
+from flambeau_runtime.serving.worker_place import WorkerPlace
+from flambeau_runtime.serving.worker_state import WorkerState
+
+POLL_S = 0.02
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+GETTING_READY = frozenset({WorkerState.STARTING, WorkerState.LOADING, WorkerState.BACKING_OFF})
+"""A worker that backs off after a death will be started: it counts as starting."""
+
+NO_WORKER = (
+    "has no worker to serve inference request. Raise its number of workers, for example with "
+    "PUT /models/{model}?min_worker=1."
+)
+UNLOADING = "is being unloaded."
 
 
 class LiveVersion:
     """A version with workers; made by `Supervisor.add`, ended by `Supervisor.remove`.
 
-    Everything but `until_ready` and `drain` is immediate; all of it belongs to the event loop's thread.
+    Everything but `until_ready` and `drain` is immediate; all of it belongs to the loop's thread.
     """
 
-    spec: VersionSpec
-    package: Package
-    counters: Counters
+    def __init__(
+        self,
+        spec: VersionSpec,
+        package: Package,
+        employ: Callable[[LiveVersion], WorkerPlace],
+        changed: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.package = package
+        self.counters = Counters()
+        self.queue = JobQueue(spec, self.counters)
+        self.places: list[WorkerPlace] = []
+        self._employ = employ
+        self._changed = changed
+        self._closing = False
+        self._served = False
+        self._past_restarts = 0
+        self._past_busy_s = 0.0
+        self._refusal: str | None = NO_WORKER
+        self._look_due: asyncio.Handle | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     def submit(self, job: Job) -> None:
         """Queue one job; it is answered through its reply.
@@ -26,53 +67,197 @@ class LiveVersion:
             QueueFull: the queue has no room.
             ModelNotReady: no worker is wanted, the version failed for good, or it is being drained.
         """
-        raise NotImplementedError
+        if self._refusal is not None:
+            raise ModelNotReady(self.spec.model, self.spec.version, self._refusal)
+        self.queue.submit(job)
+
+    # wishes
 
     def resize(self, workers: int) -> None:
         """Want that many workers; the newest are drained first."""
-        raise NotImplementedError
+        self.apply(replace(self.spec, workers=workers))
 
     def apply(self, spec: VersionSpec) -> None:
         """Take the wish over without a pause; a changed env replaces the workers one by one."""
-        raise NotImplementedError
+        self.spec = spec
+        self.queue.apply(spec)
+        self._look()
 
     def retry(self) -> None:
-        """Start a version that failed for good once more, with a fresh crash budget."""
-        raise NotImplementedError
+        """Start workers that failed for good once more, with a fresh crash budget."""
+        for place in self.places:
+            place.retry()
+
+    def forgive(self) -> None:
+        """Forget the deaths so far: they turned out to be a row's fault."""
+        for place in self.places:
+            place.budget.reset()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new job, answer the queued ones, then stop the workers; kill what is left."""
+        self._closing = True
+        self.resize(0)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.places:
+                    await self._next_change()
+        except TimeoutError:
+            self._abandon_jobs()
+            for place in self.places:
+                place.drain()
+                place.kill()
+            while self.places:
+                await self._next_change()
+
+    # facts
 
     def workers(self) -> tuple[WorkerFacts, ...]:
         """Every worker that is wanted or still draining, oldest first."""
-        raise NotImplementedError
+        return tuple(place.facts(_memory_bytes(place.pid)) for place in self.places)
 
     def counts(self) -> WorkerCounts:
         """Workers by what they can do now."""
-        raise NotImplementedError
+        states = [place.state for place in self.places]
+        return WorkerCounts(
+            wanted=self.spec.workers,
+            ready=states.count(WorkerState.READY),
+            starting=sum(state in GETTING_READY for state in states),
+            failed=states.count(WorkerState.FAILED),
+            restarts=self._past_restarts + sum(max(p.starts - 1, 0) for p in self.places),
+        )
 
     def failure(self) -> Failure | None:
         """Why the version does not serve; None while it serves or has not failed yet."""
-        raise NotImplementedError
+        return None if self.counts().ready else self.last_failure()
+
+    def last_failure(self) -> Failure | None:
+        """Why a worker is missing, also while others serve; None once it is back."""
+        failed = [place for place in self.places if place.failure is not None]
+        latest = max(failed, key=lambda place: place.failed_at, default=None)
+        return latest.failure if latest else None
 
     def log_tail(self) -> str:
-        """The last lines (at most 2 KiB) of the worker that wrote last."""
-        raise NotImplementedError
+        """The last lines (at most 2 KiB) of the newest worker that has written any."""
+        return next((tail for p in reversed(self.places) if (tail := p.log_tail())), "")
 
     def busy_seconds(self) -> float:
         """How long workers have been busy so far, summed over workers; its growth is saturation."""
-        raise NotImplementedError
+        return self._past_busy_s + sum(place.busy_s for place in self.places)
 
     def queue_wait_s(self) -> float:
         """How long the oldest queued job has waited; 0 when nothing is queued."""
-        raise NotImplementedError
+        return self.queue.oldest_wait_s()
 
     async def until_ready(self, count: int, timeout_s: float | None = None) -> None:
         """Wait until `count` workers are ready.
 
         Raises:
-            LoadFailed: a load of a version that never served failed, the crash budget is spent, or the
-                time is over (reason StartupTimeout).
+            LoadFailed: a load of a version that never served failed, too many workers failed for
+                good, the version is being unloaded, or the time is over (reason StartupTimeout).
         """
-        raise NotImplementedError
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.counts().ready < count:
+                    self._raise_if_hopeless(count)
+                    await self._next_change()
+        except TimeoutError:
+            raise LoadFailed(
+                "StartupTimeout",
+                f"not {count} workers were ready within {timeout_s:g} s",
+                self.log_tail(),
+            ) from None
 
-    async def drain(self, timeout_s: float) -> None:
-        """Take no new job, answer the queued ones, then stop the workers; kill what is left."""
-        raise NotImplementedError
+    # inside
+
+    def changed(self) -> None:
+        """Note that a worker changed; what follows from it happens once, at the next turn."""
+        if self._look_due is None:
+            self._look_due = asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Let the workers follow the wish, and tell those who wait for a change."""
+        if self._look_due is not None:
+            self._look_due.cancel()
+            self._look_due = None
+        self._forget_stopped()
+        self._staff()
+        self._served = self._served or self.counts().ready > 0
+        self._refusal = self._why_refuse()
+        if self._refusal is not None and not self._serves_the_rest():
+            self._abandon_jobs()
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        self._changed()
+
+    def _forget_stopped(self) -> None:
+        for place in self.places:
+            if place.state is WorkerState.STOPPED:
+                self._past_restarts += max(place.starts - 1, 0)
+                self._past_busy_s += place.busy_s
+        self.places = [place for place in self.places if place.state is not WorkerState.STOPPED]
+
+    def _staff(self) -> None:
+        if self.spec.workers == 0 and self._serves_the_rest():
+            # Nothing new is taken, but what is queued is still answered; then look again.
+            self._look_due = asyncio.get_running_loop().call_later(POLL_S, self._look)
+            return
+        facts = [
+            PlaceFacts(place.number, _same_kind(place.spec, self.spec), place.state)
+            for place in self.places
+        ]
+        step = staff(facts, self.spec.workers)
+        for place in [place for place in self.places if place.number in step.drain]:
+            place.drain()
+        self.places += [self._employ(self) for _ in range(step.start)]
+
+    def _serves_the_rest(self) -> bool:
+        return len(self.queue) > 0 and self.counts().ready > 0
+
+    def _why_refuse(self) -> str | None:
+        if self._closing:
+            return UNLOADING
+        if self.spec.workers == 0:
+            return NO_WORKER.format(model=self.spec.model)
+        staying = [place for place in self.places if place.state not in LEAVING]
+        if staying and all(place.state is WorkerState.FAILED for place in staying):
+            failure = self.last_failure()
+            why = f" The last one failed: {failure.message}" if failure else ""
+            return f"{NO_WORKER.format(model=self.spec.model)}{why}"
+        return None
+
+    def _abandon_jobs(self) -> None:
+        self.queue.fail_all(
+            ModelNotReady(self.spec.model, self.spec.version, self._refusal or UNLOADING)
+        )
+
+    def _raise_if_hopeless(self, count: int) -> None:
+        failure = self.last_failure()
+        if self._closing:
+            raise LoadFailed("WorkerDied", "the version was unloaded meanwhile")
+        counts = self.counts()
+        if failure and (not self._served or counts.wanted - counts.failed < count):
+            raise LoadFailed(failure.reason, failure.message, failure.log_tail)
+
+    async def _next_change(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+
+def _same_kind(born: VersionSpec, wanted: VersionSpec) -> bool:
+    """Whether a worker born with one spec is what the other wants; the rest is applied live."""
+    return (
+        dict(born.env) == dict(wanted.env)
+        and born.handler == wanted.handler
+        and born.split_json_arrays == wanted.split_json_arrays
+    )
+
+
+def _memory_bytes(pid: int | None) -> int:
+    """Resident memory of a process; 0 where /proc is not there to tell."""
+    if pid is not None:
+        with suppress(OSError):
+            return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    return 0

@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
 from flambeau_runtime.archive.package import Package
+from flambeau_runtime.serving import crash_budget, placement, worker_environment
+from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
+from flambeau_runtime.serving.spawn import Birth, Spawner
+from flambeau_runtime.serving.template_link import TemplateLink
+from flambeau_runtime.serving.worker_place import Site, WorkerPlace
 from flambeau_runtime.settings import Settings
+from flambeau_runtime.telemetry import Telemetry
 
-OnMetrics = Callable[[VersionSpec, Sequence[Mapping[str, Any]]], None]
-"""Takes what a handler measured."""
+FIRST_NUMBER = 9000
+NO_ERROR = (None, None, None)
 
 
 class Supervisor:
     """Async context manager around all workers of this process.
 
     Entering starts the template process, whose import of torch runs beside everything else; leaving
-    stops every worker.
+    drains every version, or kills the workers when an error is on its way.
 
     `changed` holds callbacks without arguments, called whenever any fact about any worker changes.
+    `expected_workers` is how many workers there will be at least (all versions together): a worker
+    gets its share of the CPUs when it starts, so say it before the first version is added.
     """
 
-    changed: list[Callable[[], None]]
-
-    def __init__(self, settings: Settings, on_metrics: OnMetrics | None = None) -> None:
-        self.changed = []
-        raise NotImplementedError
+    def __init__(
+        self,
+        settings: Settings,
+        telemetry: Telemetry,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.changed: list[Callable[[], None]] = []
+        self.expected_workers = 0
+        self._settings = settings
+        self._telemetry = telemetry
+        self._environment = dict(os.environ if environment is None else environment)
+        self._lives: list[LiveVersion] = []
+        self._sites: dict[LiveVersion, Site] = {}
+        self._numbers = count(FIRST_NUMBER)
+        self._tasks = asyncio.TaskGroup()
+        self._template: TemplateLink | None = None
+        self._template_task: asyncio.Task[None] | None = None
+        self._spawner = Spawner(self._environment, None)
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        await self._tasks.__aenter__()
+        # Forking is for the CPU: a library that sees a device may touch it when it is imported.
+        if self._settings.preload_torch and not self._settings.devices:
+            added = worker_environment.additions(self._environment, {}, int(usable_cpus()), None)
+            self._template = TemplateLink({**self._environment, **added})
+            self._template.start()
+            self._template_task = self._tasks.create_task(self._template.run())
+        self._spawner = Spawner(self._environment, self._template)
+        return self
 
     async def __aexit__(
         self,
@@ -39,16 +73,108 @@ class Supervisor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        raise NotImplementedError
+        timeout_s = 0.0 if error else self._settings.limits.drain_timeout_s
+        try:
+            async with asyncio.TaskGroup() as draining:
+                for live in self._lives:
+                    draining.create_task(live.drain(timeout_s))
+        finally:
+            if self._template_task is not None:
+                self._template_task.cancel()
+            # An error of the caller's own is not wrapped into the group of the workers' tasks.
+            cancelled = isinstance(error, asyncio.CancelledError)
+            await self._tasks.__aexit__(*((kind, error, traceback) if cancelled else NO_ERROR))
 
     def add(self, spec: VersionSpec, package: Package) -> LiveVersion:
         """Bring a version to life: its queue opens and `spec.workers` workers start."""
-        raise NotImplementedError
+        live = LiveVersion(spec, package, self._employ, self._tell)
+        self._sites[live] = self._site(live)
+        self._lives.append(live)
+        live.apply(spec)
+        return live
 
     async def remove(self, live: LiveVersion, timeout_s: float | None = None) -> None:
         """Drain a version (default: the settings' drain timeout) and forget it."""
-        raise NotImplementedError
+        limit_s = self._settings.limits.drain_timeout_s if timeout_s is None else timeout_s
+        await live.drain(limit_s)
+        if live in self._lives:
+            self._lives.remove(live)
+            del self._sites[live]
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of all workers that exist now."""
-        raise NotImplementedError
+        return tuple(place.pid for place in self._places() if place.pid is not None)
+
+    @property
+    def template_pid(self) -> int | None:
+        """The process that workers are forked from, if there is one now."""
+        return None if self._template is None else self._template.pid
+
+    def _places(self) -> list[WorkerPlace]:
+        return [place for live in self._lives for place in live.places]
+
+    def _tell(self) -> None:
+        for callback in self.changed:
+            callback()
+
+    def _employ(self, live: LiveVersion) -> WorkerPlace:
+        allowed = placement.permitted(self._settings.devices, live.package.config)
+        taken = Counter(place.device for place in self._places() if place.device is not None)
+        device = placement.least_loaded(allowed, taken)
+        place = WorkerPlace(next(self._numbers), live.spec, device, self._sites[live])
+        self._tasks.create_task(place.run(), name=place.name)
+        return place
+
+    def _site(self, live: LiveVersion) -> Site:
+        window_s = live.package.config.get("maxRetryTimeoutInSec")
+        return Site(
+            queue=live.queue,
+            spawner=self._spawner,
+            telemetry=self._telemetry,
+            load_message=partial(self._load_message, live.package),
+            birth=partial(self._birth, live.package),
+            changed=live.changed,
+            forgive=live.forgive,
+            max_response_bytes=self._settings.limits.max_response_bytes,
+            retry_window_s=window_s if isinstance(window_s, int) else crash_budget.WINDOW_S,
+        )
+
+    def _birth(self, package: Package, spec: VersionSpec, device: int | None, name: str) -> Birth:
+        planned = sum(live.spec.workers for live in self._lives)
+        share = threads_per_worker(usable_cpus(), max(planned, self.expected_workers))
+        threads = worker_environment.thread_count(self._environment, share)
+        return Birth(
+            name=name,
+            directory=str(package.directory),
+            additions=worker_environment.additions(
+                self._environment, spec.env, threads, self._visible(device)
+            ),
+            threads=threads,
+            may_fork=not spec.env and not self._settings.devices,
+        )
+
+    def _visible(self, device: int | None) -> str | None:
+        """Return CUDA_VISIBLE_DEVICES: the worker's own device, or all, or nothing to be said."""
+        if not self._settings.devices or self._settings.device_visibility == "all":
+            return None
+        return "" if device is None else str(device)
+
+    def _load_message(
+        self, package: Package, spec: VersionSpec, device: int | None
+    ) -> dict[str, Any]:
+        own = device is not None and self._settings.device_visibility != "all"
+        return {
+            "model": spec.model,
+            "version": spec.version,
+            "modelDir": str(package.directory),
+            "manifest": dict(package.manifest),
+            "handler": spec.handler or package.handler,
+            "modelConfig": dict(package.config),
+            "batchSize": spec.batching.max_size,
+            "splitJsonArrays": spec.split_json_arrays,
+            "gpuId": 0 if own else device,
+            "deviceType": "cpu" if device is None else "gpu",
+            "decodeInputRequest": self._settings.decode_input_request,
+            "limitMaxImagePixels": self._settings.limit_max_image_pixels,
+            "maxResponseBytes": self._settings.limits.max_response_bytes,
+        }

@@ -8,6 +8,7 @@ every child, and how it ended. A child leaves `attend` with its order and become
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import importlib
 import json
@@ -148,7 +149,15 @@ def main(arguments: list[str] | None = None) -> int:
         order = Template(socket.socket(fileno=options.fd)).attend()
     except (BrokenPipeError, ConnectionResetError):  # the front is gone
         return 0
-    return 0 if order is None else order.live()
+    return 0 if order is None else _leave_quickly(order.live())
+
+
+def _leave_quickly(status: int) -> int:
+    """End a child without taking apart the torch it shares with its siblings: 0.3 s and its memory."""
+    atexit._run_exitfuncs()  # noqa: SLF001  what a handler has registered still runs
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
