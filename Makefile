@@ -33,7 +33,7 @@ example: setup  ## train the example's two versions and pack them into archives
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/classifier/build.sh
 
 demo: setup  ## train, serve, swap the version and kill a worker under load; ends by itself
-	$(BIN)/python -m examples.classifier.demo
+	$(BIN)/python -B -m examples.classifier.demo
 
 test: lint types contracts  ## everything that CI runs: lint, types, import contracts, all tests
 	$(BIN)/pytest

@@ -1,4 +1,4 @@
-"""Train the example's classifier and save what the archiver and the demo need in `build/`.
+"""Train the example's classifier and save what the archiver and the demo need: `train.py FOLDER`.
 
 The data is scikit-learn's wine set: 178 wines from three growers, of which ten chemical
 measurements are used. A quarter of the wines never reaches the training: those rows are the
@@ -9,6 +9,7 @@ part of the model, so that a request carries the measurements as they come from 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-BUILD = Path(__file__).parent / "build"
 EPOCHS = {"1.0": 4, "2.0": 20}
 FEATURES = 10
 
@@ -80,18 +80,18 @@ def answer(model: torch.jit.ScriptModule, rows: Tensor) -> list[list[float]]:
         return torch.softmax(model(rows), dim=1).tolist()
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Train both versions; write the models and the held-out rows with the answers to expect."""
     # torch now advises torch.export; archives and handlers of TorchServe's kind carry TorchScript.
     warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
     torch.set_num_threads(1)
-    BUILD.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     wines = load_wines()
     growers = wines.held_out_growers.tolist()
     probabilities: dict[str, list[list[float]]] = {}
     for version, epochs in EPOCHS.items():
         model = train(wines, epochs)
-        model.save(str(BUILD / f"model-{version}.pt"))
+        model.save(str(folder / f"model-{version}.pt"))
         probabilities[version] = answer(model, wines.held_out_rows)
         right = sum(
             max(range(3), key=row.__getitem__) == grower
@@ -106,8 +106,8 @@ def main() -> None:
         }
         for index, features in enumerate(wines.held_out_rows.tolist())
     ]
-    (BUILD / "held_out.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    (folder / "held_out.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

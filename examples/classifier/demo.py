@@ -1,0 +1,239 @@
+"""`make demo`: the whole story on one machine, checked at every step.
+
+Train and archive two versions, serve the first with two replicas, swap to the second and kill a
+worker while requests run. Prints what it saw and ends with exit code 1 if anything was off. It
+works in a temporary folder and leaves nothing behind: no process, no port, no file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from examples.classifier.questions import Wine, read_wines
+from tests.load import Connection, Load, Question, WrongAnswer
+from tests.up_command import UpCommand, is_rolled_out
+
+HERE = Path(__file__).parent
+CLIENTS, RATE = 8, 160.0  # requests per second; half of the clients connect anew each time
+MIN_PER_SECOND = 100.0
+EXTRA_S = 3.0  # time to the first answer: twice the import of torch, and this
+
+
+class Findings:
+    """What was checked, and whether all of it held."""
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+
+    def check(self, holds: bool, claim: str) -> None:
+        """Print a claim with a tick, or with a cross and remember it."""
+        print(f"  {'✓' if holds else '✗'} {claim}", flush=True)
+        if not holds:
+            self.wrong.append(claim)
+
+
+def say(line: str) -> None:
+    """Print a line at once, also where stdout is no terminal."""
+    print(line, flush=True)
+
+
+def build(folder: Path) -> None:
+    """Train and archive both versions into a folder, with the commands of this environment."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run([HERE / "build.sh", folder], check=True, env={**os.environ, "PATH": path})
+
+
+def import_torch_s() -> float:
+    """Measure how long Python takes to import torch on this machine, now."""
+    script = "from time import perf_counter as t; a = t(); import torch; print(t() - a)"
+    command = [sys.executable, "-c", script]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+async def first_answer(up: UpCommand, question: Question) -> str:
+    """Ask until the first right answer; nothing that is said before counts."""
+    url = (await up.until(lambda deployment: deployment["url"], "an address"))["url"]
+    async with asyncio.timeout(120):
+        while True:
+            connection = Connection(url)
+            try:
+                return question.check(await connection.ask(question))
+            except (OSError, EOFError, WrongAnswer):
+                await asyncio.sleep(0.02)
+            finally:
+                connection.close()
+
+
+async def accuracy(url: str, wines: list[Wine]) -> tuple[int, str]:
+    """Ask about every held-out wine; return how many answers are right, and from which version."""
+    connection = Connection(url)
+    right, versions = 0, set()
+    for wine in wines:
+        answer = await connection.ask(wine.question())
+        versions.add(wine.version_of(answer))
+        right += json.loads(answer.body)["predicted_class"] == wine.grower
+    connection.close()
+    return right, "+".join(sorted(versions))
+
+
+def edit_to_2(file: Path) -> None:
+    """Change the version as a user does: in the file."""
+    text = file.read_text()
+    file.write_text(
+        text.replace('version: "1.0"', 'version: "2.0"').replace("build/1.0", "build/2.0")
+    )
+
+
+def worker_of(pod: Mapping[str, Any]) -> int:
+    """Return the process id of a pod's first worker, as its management API tells it."""
+    with urlopen(f"{pod['managementUrl']}/models/classifier", timeout=10) as answer:  # noqa: S310
+        return json.loads(answer.read())[0]["workers"][0]["pid"]
+
+
+async def swap(up: UpCommand, load: Load, file: Path, findings: Findings) -> None:
+    """Roll from 1.0 to 2.0 under load and check who answered when."""
+    clock = asyncio.get_running_loop().time
+    await load.more(300)
+    edited_at = clock()
+    edit_to_2(file)
+    await up.until(lambda deployment: is_rolled_out(deployment, "2.0"), "2.0 serves", 180)
+    swapped_at = clock()
+    await load.more(300)
+    say(f"  swap: {swapped_at - edited_at:.1f} s from the edit to 2.0 in every runtime")
+    before = {each.word for each in load.asked if each.done_at < edited_at}
+    after = {each.word for each in load.asked if each.sent_at > swapped_at}
+    findings.check(before == {"1.0"}, "before the edit every answer was 1.0's")
+    findings.check(after == {"2.0"}, "after the swap every answer was 2.0's")
+
+
+async def kill_worker(up: UpCommand, load: Load, findings: Findings) -> None:
+    """SIGKILL a worker under load and wait until another has taken its place."""
+    pod = up.deployment["pods"][0]
+    pid = await asyncio.to_thread(worker_of, pod)
+    os.kill(pid, signal.SIGKILL)
+    say(f"  killed worker {pid} of {pod['name']} with SIGKILL")
+    replaced = await until_replaced(pod, pid)
+    await load.more(300)
+    findings.check(replaced != pid, f"worker {replaced} has taken its place")
+
+
+async def until_replaced(pod: Mapping[str, Any], pid: int) -> int:
+    """Return the process id of the worker that serves instead of a dead one."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                now = await asyncio.to_thread(worker_of, pod)
+            except (OSError, IndexError, KeyError):
+                now = pid
+            if now not in {pid, 0}:
+                return now
+            await asyncio.sleep(0.1)
+
+
+async def serve(folder: Path, torch_s: float, findings: Findings) -> UpCommand:
+    """Serve, swap and kill; return the command, stopped."""
+    file = folder / "classifier.yaml"
+    wines = read_wines(folder / "build")
+    clock = asyncio.get_running_loop().time
+    started_at = clock()
+    async with UpCommand([file], temp_dir=folder / "tmp") as up:
+        say(f"\nflambeau up {file.name}: two replicas")
+        await first_answer(up, wines[0].question())
+        first_s, limit_s = clock() - started_at, 2 * torch_s + EXTRA_S
+        findings.check(
+            first_s <= limit_s,
+            f"first answer {first_s:.1f} s after exec; limit {limit_s:.1f} s = "
+            f"2 x {torch_s:.1f} s (import torch) + {EXTRA_S:.0f} s",
+        )
+        deployment = await up.until(lambda each: is_rolled_out(each, "1.0"), "both pods", 120)
+        before = up.pods
+        right, version = await accuracy(deployment["url"], wines)
+        say(f"  {version} has {right} of {len(wines)} held-out wines right")
+        async with Load(
+            deployment["url"], lambda n: wines[n % len(wines)].question(), CLIENTS, RATE
+        ) as load:
+            say(f"\nversion 1.0 → 2.0 by an edit of the file, at {RATE:.0f} requests/s")
+            await swap(up, load, file, findings)
+            say("\na worker is killed at the same load")
+            await kill_worker(up, load, findings)
+        right, version = await accuracy(deployment["url"], wines)
+        say(f"  {version} has {right} of {len(wines)} held-out wines right")
+        summarise(load, before, up.pods, findings)
+        code = await up.stop()
+    findings.check(code == 0, f"flambeau up ended with exit code {code}")
+    return up
+
+
+def summarise(
+    load: Load, before: Mapping[str, int], after: Mapping[str, int], findings: Findings
+) -> None:
+    """Print the balance of the load."""
+    say(f"\nrequests sent: {len(load.asked)} ({load.per_second:.0f}/s, every other client anew)")
+    say(f"failed: {len(load.failed)}")
+    for each in load.failed[:10]:
+        say(f"    {each.failure}")
+    say(
+        f"answers: {dict(load.words)}, p50 {load.percentile_ms(50):.1f} ms, "
+        f"p99 {load.percentile_ms(99):.1f} ms"
+    )
+    say(f"runtime process ids before: {sorted(before.values())}, after: {sorted(after.values())}")
+    findings.check(not load.failed, "no request failed")
+    findings.check(load.per_second >= MIN_PER_SECOND, f"at least {MIN_PER_SECOND:.0f} requests/s")
+    findings.check(before == after and len(before) == 2, "the same two runtimes all along")
+
+
+def check_leftovers(up: UpCommand, folder: Path, findings: Findings) -> None:
+    """Look for processes, ports and files that outlived the command."""
+    say("\nleft behind")
+    pids = up.left_processes()
+    findings.check(not pids, f"processes: {pids or 'none'} of {len(up.seen_pids)}")
+    addresses = [up.deployment["url"]]
+    for pod in up.deployment["pods"]:
+        addresses += [pod["inferenceUrl"], pod["managementUrl"]]
+    ports = [urlsplit(url).port for url in addresses if url and is_open(url)]
+    findings.check(not ports, f"ports: {ports or 'none'} of {len(addresses)}")
+    files = [path.relative_to(folder) for path in (folder / "tmp").rglob("*")]
+    findings.check(not files, f"files: {list(map(str, files)) or 'none'}")
+
+
+def is_open(url: str) -> bool:
+    """Return whether somebody still listens there."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def main() -> int:
+    """Run the demo in a temporary folder and return the exit code."""
+    findings = Findings()
+    with tempfile.TemporaryDirectory(prefix="flambeau-demo-") as name:
+        folder = Path(name)
+        (folder / "tmp").mkdir()
+        shutil.copy(HERE / "classifier.yaml", folder)
+        say("train and archive two versions of the classifier")
+        build(folder / "build")
+        up = asyncio.run(serve(folder, import_torch_s(), findings))
+        check_leftovers(up, folder, findings)
+    findings.check(not folder.exists(), "the demo's own folder is gone")
+    say(f"\n{'all is well' if not findings.wrong else 'WRONG: ' + '; '.join(findings.wrong)}")
+    return 1 if findings.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
