@@ -1,14 +1,18 @@
 """The wire between front and worker: frames over one unix stream socket, both little-endian.
 
-A frame is a 12-byte header `length u32, batch u32, kind u8, 3 zero bytes` and `length` bytes of payload. From the
-first day it carries a batch id and a kind, so that streams, cancelling and a next batch sent ahead need no second
-format. Both sides import this module and nothing else of each other.
+A frame is a 12-byte header `length u32, batch u32, kind u8, 3 zero bytes` and `length` bytes of
+payload. From the first day it carries a batch id and a kind, so that streams, cancelling and a next
+batch sent ahead need no second format. Both sides import this module and nothing else of each
+other.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
+from itertools import accumulate
+from typing import NamedTuple, Protocol
 
 HEADER = struct.Struct("<IIB3x")
 """length of the payload, batch id (0: not about a batch), kind."""
@@ -27,3 +31,238 @@ class Kind(IntEnum):
     PING = 8
     PONG = 9
     METRICS = 10  # worker → front: JSON, what the handler measured
+
+
+MAX_FRAME_BYTES = 2**31
+"""No frame is longer, whoever sends it."""
+
+MAX_ROWS = 0xFFFF
+
+
+class Garbage(Exception):
+    """What came through the socket is not this protocol."""
+
+
+class Region(Protocol):
+    """A place in the arena that front and worker share."""
+
+    offset: int
+
+
+class Outgoing(Protocol):
+    """A row as the front packs it (`serving.job.Payload` is one)."""
+
+    request_id: str
+    headers: bytes
+    body: bytes | bytearray | memoryview
+    content_type: str
+    url_path: str
+    explain: bool
+    describe: bool
+    region: Region | None
+
+
+class Answer(Protocol):
+    """A result as the worker packs it (`worker.context.RowResult` is one)."""
+
+    status: int
+    phrase: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Incoming(NamedTuple):
+    """A row as the worker unpacks it. `offset` is -1 when the body came through the socket."""
+
+    request_id: str
+    headers: bytes
+    content_type: str
+    body: memoryview
+    url_path: str
+    explain: bool
+    describe: bool
+    offset: int
+    size: int
+
+
+Buffer = bytes | bytearray | memoryview
+Answered = tuple[int, str, tuple[tuple[str, str], ...], Buffer]
+"""status, phrase, headers, body: one row of END. Status 0 is a FAULT of that row alone."""
+
+_COUNT = struct.Struct("<I")
+_ROW = struct.Struct("<QIIHHBB")  # offset, body, headers, content type, url path, id, flags
+_RESULT = struct.Struct("<HHII")  # status, phrase, headers, body
+_EXPLAIN, _DESCRIBE, _IN_ARENA = 1, 2, 4
+ROW_FAULT = 0
+"""The status of a row that failed alone; its body is the JSON of a FAULT."""
+
+
+def frame(kind: Kind, batch: int, payload: bytes = b"") -> bytes:
+    """Return one whole frame."""
+    return HEADER.pack(len(payload), batch, kind) + payload
+
+
+def read_header(
+    buffer: Buffer, start: int = 0, limit: int = MAX_FRAME_BYTES
+) -> tuple[int, int, int]:
+    """Return length, batch and kind of the frame that begins at `start`.
+
+    Raises:
+        Garbage: no such kind, padding that is not zero, or a length beyond `limit`.
+    """
+    length, batch, kind = HEADER.unpack_from(buffer, start)
+    if (
+        not 1 <= kind <= Kind.METRICS
+        or buffer[start + 9]
+        or buffer[start + 10]
+        or buffer[start + 11]
+    ):
+        raise Garbage(f"no frame begins with {bytes(buffer[start : start + 12]).hex()}")
+    if length > limit:
+        raise Garbage(f"a frame of {length} bytes where {limit} are the most")
+    return length, batch, kind
+
+
+def pack_predict(batch: int, rows: Sequence[Outgoing]) -> list[Buffer]:
+    """Return the parts of a PREDICT frame, in order; a big body is a part of its own, uncopied.
+
+    The payload is a count, one fixed record per row, then per row: id, headers, content type, url
+    path, body.
+    """
+    records: list[bytes] = [b"", _COUNT.pack(len(rows))]
+    parts: list[Buffer] = []
+    size = _COUNT.size + _ROW.size * len(rows)
+    for row in rows:
+        request_id = row.request_id.encode()
+        content_type = row.content_type.encode()
+        url_path = row.url_path.encode()
+        headers = row.headers
+        body = row.body
+        flags = (_EXPLAIN if row.explain else 0) | (_DESCRIBE if row.describe else 0)
+        lengths = len(body), len(headers), len(content_type), len(url_path), len(request_id)
+        region = row.region
+        if region is None:
+            records.append(_ROW.pack(0, *lengths, flags))
+            parts += (request_id, headers, content_type, url_path, body)
+            size += sum(lengths)
+        else:
+            records.append(_ROW.pack(region.offset, *lengths, flags | _IN_ARENA))
+            parts += (request_id, headers, content_type, url_path)
+            size += sum(lengths) - lengths[0]
+    records[0] = HEADER.pack(size, batch, Kind.PREDICT)
+    return [*records, *parts]
+
+
+def unpack_predict(payload: memoryview) -> list[Incoming]:
+    """Return the rows of a PREDICT frame; bodies are views into `payload`.
+
+    Raises:
+        Garbage: the lengths do not add up to the payload's, or a text is not UTF-8.
+    """
+    count, position = _read_count(payload, _ROW)
+    rows = []
+    for record in _ROW.iter_unpack(payload[_COUNT.size : position]):
+        offset, body, headers, content_type, url_path, request_id, flags = record
+        ends = list(accumulate((request_id, headers, content_type, url_path), initial=position))
+        in_arena = flags & _IN_ARENA
+        end = ends[4] if in_arena else ends[4] + body
+        if end > len(payload):
+            raise Garbage("a row is longer than its frame")
+        rows.append(
+            Incoming(
+                _text(payload[ends[0] : ends[1]]),
+                bytes(payload[ends[1] : ends[2]]),
+                _text(payload[ends[2] : ends[3]]),
+                payload[ends[4] : end],
+                _text(payload[ends[3] : ends[4]]),
+                bool(flags & _EXPLAIN),
+                bool(flags & _DESCRIBE),
+                offset if in_arena else -1,
+                body,
+            )
+        )
+        position = end
+    if position != len(payload):
+        raise Garbage(f"{len(payload) - position} bytes after the last of {count} rows")
+    return rows
+
+
+def pack_end(batch: int, answers: Sequence[Answer]) -> bytes:
+    """Return an END frame: a count, one fixed record per row, then per row: phrase, headers, body.
+
+    Line breaks in phrases and headers become spaces: nothing a handler sets may end a line of the
+    answer.
+    """
+    parts: list[Buffer] = [b"", _COUNT.pack(len(answers))]
+    bodies: list[Buffer] = []
+    size = _COUNT.size + _RESULT.size * len(answers)
+    for answer in answers:
+        body = answer.body
+        phrase = _one_line(answer.phrase).encode() if answer.phrase else b""
+        headers = b"\n".join(_one_line(text).encode() for pair in answer.headers for text in pair)
+        parts.append(_RESULT.pack(answer.status, len(phrase), len(headers), len(body)))
+        bodies += (phrase, headers, body)
+        size += len(phrase) + len(headers) + len(body)
+    parts[0] = HEADER.pack(size, batch, Kind.END)
+    return b"".join([*parts, *bodies])
+
+
+def unpack_end(payload: Buffer) -> list[Answered]:
+    """Return the rows of an END frame; a body is a slice of `payload`, a copy where that is bytes.
+
+    Raises:
+        Garbage: the lengths do not add up to the payload's, or a text is not UTF-8.
+    """
+    count, position = _read_count(payload, _RESULT)
+    size = len(payload)
+    rows: list[Answered] = []
+    for status, phrase, headers, body in _RESULT.iter_unpack(payload[_COUNT.size : position]):
+        start = position + phrase
+        middle = start + headers
+        end = middle + body
+        if end > size:
+            raise Garbage("a row is longer than its frame")
+        rows.append(
+            (
+                status,
+                _text(payload[position:start]) if phrase else "",
+                _read_headers(payload[start:middle]) if headers else (),
+                payload[middle:end],
+            )
+        )
+        position = end
+    if position != size:
+        raise Garbage(f"{size - position} bytes after the last of {count} rows")
+    return rows
+
+
+def _read_count(payload: Buffer, record: struct.Struct) -> tuple[int, int]:
+    """Return how many rows there are, and where their records end."""
+    if len(payload) < _COUNT.size:
+        raise Garbage("a frame without a count of rows")
+    (count,) = _COUNT.unpack_from(payload)
+    position = _COUNT.size + record.size * count
+    if count > MAX_ROWS or position > len(payload):
+        raise Garbage(f"a frame of {len(payload)} bytes cannot have {count} rows")
+    return count, position
+
+
+def _text(data: Buffer) -> str:
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise Garbage(str(error)) from None
+
+
+def _read_headers(data: Buffer) -> tuple[tuple[str, str], ...]:
+    texts = _text(data).split("\n")
+    if len(texts) % 2:
+        raise Garbage("a header without a value")
+    return tuple(zip(texts[::2], texts[1::2], strict=True))
+
+
+_LINE_ENDS = str.maketrans("\r\n\0", "   ")
+
+
+def _one_line(text: str) -> str:
+    return str(text).translate(_LINE_ENDS)

@@ -1,4 +1,4 @@
-"""Plain integers for the hot path, one set per live version; turned into Prometheus text when scraped."""
+"""Plain integers for the hot path, one set per live version; Prometheus reads them when it scrapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Histogram:
         self.sum_ms = 0.0
 
     def observe(self, ms: float) -> None:
-        """Count one observation; a bound belongs to the bucket below it, as Prometheus' `le` says."""
+        """Count one observation; a bound belongs to the bucket below it (Prometheus' `le`)."""
         self.counts[bisect_left(self.bounds_ms, ms)] += 1
         self.sum_ms += ms
 
@@ -34,9 +34,10 @@ class Histogram:
 class Counters:
     """What one version has answered so far.
 
-    `requests` counts jobs that ended with a prediction or with a fault of the model's workers; `errors` the latter
-    (PredictionFailed, WorkerLost, DeadlineExceeded). `latency` is from the door to the end, `queue` the part of it
-    before a worker took the job. `by_status` counts answers by the first digit of their status.
+    `requests` counts jobs that ended with a prediction or with a fault of the model's workers;
+    `errors` the latter (PredictionFailed, WorkerLost, DeadlineExceeded). `latency` is from the door
+    to the end, `queue` the part of it before a worker took the job. `by_status` counts answers by
+    the first digit of their status.
     """
 
     __slots__ = ("by_status", "errors", "latency", "queue", "requests")
@@ -46,7 +47,21 @@ class Counters:
         self.errors = 0
         self.latency = Histogram()
         self.queue = Histogram()
-        self.by_status = {2: 0, 4: 0, 5: 0}
+        self.by_status: dict[int, int] = dict.fromkeys(range(1, 6), 0)
+
+    def answered(self, status: int, latency_s: float) -> None:
+        """Count a job that ended with a prediction."""
+        self.requests += 1
+        hundreds = status // 100
+        self.by_status[hundreds if hundreds in self.by_status else 5] += 1
+        self.latency.observe(latency_s * 1_000)
+
+    def failed(self, latency_s: float) -> None:
+        """Count a job that ended with a fault of the model's workers."""
+        self.requests += 1
+        self.errors += 1
+        self.by_status[5] += 1
+        self.latency.observe(latency_s * 1_000)
 
     @property
     def latency_us(self) -> float:

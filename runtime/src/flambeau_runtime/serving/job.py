@@ -9,10 +9,10 @@ from flambeau_runtime.errors import DeadlineExceeded, RuntimeFault
 
 
 class Payload:
-    """What a job brings.
+    r"""What a job brings.
 
-    `headers` is the client's own block, `b"Name: value\\r\\n"` per header. `region` is the place in the shared arena
-    where the body lies (`serving/arena.py`); None when the body travels through the socket.
+    `headers` is the client's own block, `b"Name: value\r\n"` per header. `region` is the place in
+    the shared arena where the body lies; None when the body travels through the socket.
     """
 
     __slots__ = (
@@ -26,7 +26,7 @@ class Payload:
         "url_path",
     )
 
-    def __init__(  # noqa: PLR0913  a record: every argument is a field
+    def __init__(  # noqa: PLR0913, PLR0917  a record: every argument is a field
         self,
         request_id: str,
         headers: bytes,
@@ -47,7 +47,7 @@ class Payload:
 
 
 class Prediction:
-    """What a job gets: the handler's result for one row. `headers` are those that the handler set."""
+    """What a job gets: the handler's result for one row, with the headers that the handler set."""
 
     __slots__ = ("body", "headers", "phrase", "status")
 
@@ -77,8 +77,8 @@ class Reply(Protocol):
 class Job:
     """One request on its way. Whoever ends it first wins; all later ends are passed by.
 
-    Times are the loop's. `deaths` counts the workers that died while they had it; `alone` says that it must not
-    share a batch any more.
+    Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while they
+    had it; `alone` says that it must not share a batch any more.
     """
 
     __slots__ = ("alone", "deadline", "deaths", "ended", "payload", "queued_at", "reply", "sent_at")

@@ -1,0 +1,161 @@
+"""Request → Payload, Prediction → response, as bytes; what both HTTP doors share."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from itertools import count
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from flambeau_runtime.api.problems import Problem, final_status
+from flambeau_runtime.errors import BadRequest
+from flambeau_runtime.serving.job import Prediction
+
+OK = 200
+LONGEST_REQUEST_ID = 128
+_VISIBLE = re.compile(rb"[!-~]+")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n\r\n"
+CLOSE = b"\r\nconnection: close\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_NEVER_CACHED = (
+    b"\r\nPragma: no-cache"
+    b"\r\nCache-Control: no-cache; no-store, must-revalidate, private"
+    b"\r\nExpires: Thu, 01 Jan 1970 00:00:00 UTC"
+    b"\r\ncontent-length: "
+)
+_OK = b"HTTP/1.1 200 \r\nx-request-id: "
+_OURS = frozenset(
+    {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
+    | {"x-request-id", "pragma", "cache-control", "expires"}
+)
+"""Headers about the connection, which a handler cannot know, and those TorchServe overwrites."""
+
+
+class Route(NamedTuple):
+    """What a prediction's path says."""
+
+    model: str
+    version: str | None
+    url_path: str
+    explain: bool
+
+
+@lru_cache(maxsize=1024)
+def find_route(target: bytes) -> Route | None:
+    """Return the route of a request target, None when it is not one of the hot path.
+
+    /predictions/{model}[/{version}[/{url_path}]], and the same under /explanations.
+    """
+    if target.startswith((b"http://", b"https://")):
+        target = b"/" + target.split(b"/", 3)[-1]
+    path = target.partition(b"?")[0]
+    if path.startswith(b"/predictions/"):
+        explain = False
+    elif path.startswith(b"/explanations/"):
+        explain = True
+    else:
+        return None
+    parts = [unquote(part) for part in path.decode("latin-1").split("/")[2:]]
+    if not parts[0]:
+        return None
+    version = parts[1] if len(parts) > 1 and parts[1] else None
+    return Route(parts[0], version, "/".join(parts[2:]), explain)
+
+
+class RequestIds:
+    """Fresh ids with the looks of a uuid: random once per process, then counted."""
+
+    def __init__(self) -> None:
+        seed = os.urandom(16).hex()
+        self._prefix = f"{seed[:8]}-{seed[8:12]}-4{seed[13:16]}-a{seed[17:20]}-"
+        self._next = count(int(seed[20:31], 16)).__next__
+
+    def fresh(self) -> str:
+        """Return an id that no other request of this process has."""
+        return f"{self._prefix}{self._next() & 0xFFFFFFFFFFFF:012x}"
+
+
+def find_header(block: bytes, lowered: bytes, name: bytes) -> bytes | None:
+    r"""Return the value of the first header of that name.
+
+    Args:
+        block: `b"Name: value\r\n"` per header, with a line break before the first.
+        lowered: the same in lower case.
+        name: in lower case, between `b"\r\n"` and `b":"`.
+    """
+    at = lowered.find(name)
+    if at < 0:
+        return None
+    start = at + len(name)
+    return block[start : block.index(b"\r\n", start)].strip()
+
+
+def accepted_id(sent: bytes) -> str | None:
+    """Return the id that a client sent, None when it is too long or more than visible ASCII."""
+    if len(sent) <= LONGEST_REQUEST_ID and _VISIBLE.fullmatch(sent):
+        return sent.decode("ascii")
+    return None
+
+
+def read_timeout_s(sent: bytes, longest_s: float) -> float:
+    """Return how long a client wants to wait, at most `longest_s`.
+
+    Raises:
+        BadRequest: that is no positive number.
+    """
+    try:
+        seconds = float(sent)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise BadRequest("X-Request-Timeout is not a positive number of seconds.")
+    return min(seconds, longest_s)
+
+
+def render(request_id: str, prediction: Prediction, size: int, ending: bytes) -> bytes:
+    """Return the head of an answer with `size` bytes of body: TorchServe's and the handler's."""
+    length = str(size).encode()
+    if prediction.status == OK and not prediction.phrase and not prediction.headers:
+        return b"".join((_OK, request_id.encode(), _NEVER_CACHED, length, ending))
+    start = _status_line(prediction.status, prediction.phrase) + b"x-request-id: "
+    handlers = _handler_headers(prediction.headers)
+    return b"".join((start, request_id.encode(), handlers, _NEVER_CACHED, length, ending))
+
+
+def render_problem(request_id: str, problem: Problem, size: int, ending: bytes) -> bytes:
+    """Return the head of an error's answer."""
+    retry = b"" if problem.retry_after_s is None else b"\r\nRetry-After: %d" % problem.retry_after_s
+    return b"".join(
+        (
+            b"HTTP/1.1 %d \r\ncontent-type: application/json\r\nx-request-id: " % problem.status,
+            request_id.encode(),
+            retry,
+            _NEVER_CACHED,
+            str(size).encode(),
+            ending,
+        )
+    )
+
+
+def _status_line(status: int, phrase: str) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (final_status(status), _printable(phrase))
+
+
+def _handler_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return b"".join(
+        b"\r\n%b: %b" % (name.encode(), _printable(value))
+        for name, value in headers
+        if _TOKEN.fullmatch(name) and name.lower() not in _OURS
+    )
+
+
+def _printable(text: str) -> bytes:
+    """Return a header's value without anything that could end its line."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text.encode("latin-1", "replace")
