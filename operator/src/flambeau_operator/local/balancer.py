@@ -7,12 +7,14 @@ slowed down to the pace of the other. If no pod is ready for a while, it says so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import logging
+import os
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, cast
@@ -255,18 +257,15 @@ class _Side(asyncio.Protocol):
         self.gone = True
         self._balancer.forget(self)
         peer, self._peer = self._peer, None
-        if peer is None or peer.transport is None:
-            return
-        peer.left_alone(broken=exc is not None)
+        if peer is not None:
+            peer.left_alone(broken=exc is not None)
 
     def left_alone(self, *, broken: bool) -> None:
         """The other end is gone: send what is buffered and close, or break off as it did."""
         self._peer = None
-        if self.transport is None:
-            return
-        if broken:
+        if self.transport is not None and broken:
             self.transport.abort()
-        else:
+        elif self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
@@ -288,6 +287,19 @@ class _Client(_Side):
         self._peer = upstream
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def left_alone(self, *, broken: bool) -> None:
+        """The pod is gone, in whatever way: let the client read what it still said."""
+        del broken
+        self._peer = None
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.ended:
+            self.transport.close()
+            return
+        self.transport.resume_reading()
+        self.transport.write_eof()
+        self.linger()
 
     def turn_away(self) -> None:
         """Answer 503 and hang up once the client has heard it."""
@@ -333,7 +345,22 @@ class _Upstream(_Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._balancer.release(self._name)
+        if exc is not None and self.transport is not None:
+            # Our write may have met a reset before we read the answer that explains it (413, say).
+            for words in _last_words(self.transport):
+                self.data_received(words)
         super().connection_lost(exc)
+
+
+def _last_words(transport: asyncio.Transport) -> Iterator[bytes]:
+    """Read what a broken connection still holds; its socket is closed only after this."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    with contextlib.suppress(OSError):
+        for _ in range(16):
+            words = os.read(descriptor, 65_536)
+            if not words:
+                return
+            yield words
 
 
 def _no_pod() -> bytes:
