@@ -1,4 +1,4 @@
-"""Train the example's classifier and save what the archiver and the demo need: `train.py FOLDER`.
+"""`train.py [FOLDER]`: train the example's classifier, save what archiver and demo need in build/.
 
 The data is scikit-learn's wine set: 178 wines from three growers, of which ten chemical
 measurements are used. A quarter of the wines never reaches the training: those rows are the
@@ -110,4 +110,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "build")
