@@ -23,11 +23,14 @@ class PodFacts:
     address: str = ""  # the management API's URL
     state: PodState | None = None  # None: the management API was silent
     silent_passes: int = 0  # how many passes in a row it has been
+    probed_ready: bool | None = None  # the environment's own readiness probe, where there is one
 
     @property
     def ready(self) -> bool:
-        """Whether it serves every required model."""
-        return self.state is not None and self.state.ready and not self.state.draining
+        """Whether it serves every required model, by its own word or else by the probe's."""
+        if self.state is None:
+            return self.probed_ready is True
+        return self.state.ready and not self.state.draining
 
 
 @dataclass(frozen=True, slots=True)

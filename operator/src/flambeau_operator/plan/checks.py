@@ -1,0 +1,49 @@
+"""What is wrong with a spec that no parser can see: checked in order, the first counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flambeau_operator.names import versioned
+from flambeau_operator.plan.standing import Kind, Standing
+from flambeau_operator.resources.conditions import Reason
+from flambeau_operator.resources.pod_state import Document, document_to_json
+
+LARGEST_DOCUMENT = 900 * 1024  # bytes of JSON; a ConfigMap holds 1 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Why the spec cannot be brought about as it is written."""
+
+    reason: Reason
+    message: str
+
+
+def check(standings: Sequence[Standing], committed: Document) -> Violation | None:
+    """Return the first thing that keeps this spec from being brought about."""
+    return _too_large(committed) or _version_reused(standings)
+
+
+def _too_large(committed: Document) -> Violation | None:
+    size = len(json.dumps(document_to_json(committed)).encode())
+    if size <= LARGEST_DOCUMENT:
+        return None
+    return Violation(
+        Reason.TOO_LARGE,
+        f"the models need {size} bytes in the pods' document, at most {LARGEST_DOCUMENT} fit: "
+        "shorten the warm-up requests",
+    )
+
+
+def _version_reused(standings: Sequence[Standing]) -> Violation | None:
+    reused = next((each for each in standings if each.kind is Kind.REUSED), None)
+    if reused is None:
+        return None
+    return Violation(
+        Reason.VERSION_REUSED,
+        f"{versioned(reused.name, reused.target.version)} is active with another content: "
+        "give the new archive a new `version`",
+    )

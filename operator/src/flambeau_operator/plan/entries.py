@@ -1,0 +1,66 @@
+"""What the spec asks of one version, and what makes two such wishes the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from flambeau_operator.resources.model_deployment import Model
+from flambeau_operator.resources.pod_state import SourceEntry, VersionEntry, WarmupEntry
+
+
+def target_entry(model: Model) -> VersionEntry:
+    """Return the entry that a pod's document shall have for this model's version."""
+    return VersionEntry(
+        version=model.version,
+        source=SourceEntry(uri=model.source.uri, digest=model.source.digest),
+        workers=model.workers.min,
+        max_size=model.batching.max_size,
+        max_delay_s=model.batching.max_delay_s,
+        response_s=model.timeouts.response_s,
+        startup_s=model.timeouts.startup_s,
+        env=dict(model.handler.env),
+        warmup=tuple(
+            WarmupEntry(body=each.body, content_type=each.content_type, repeat=each.repeat)
+            for each in model.warmup.requests
+        ),
+    )
+
+
+def spec_hash(entry: VersionEntry) -> str:
+    """Identify a candidate: its version and source. What else changes is no rollout."""
+    return _hash([entry.version, entry.source.uri, entry.source.digest])
+
+
+def entry_hash(entry: VersionEntry) -> str:
+    """Identify everything about a version that can make it fail.
+
+    Workers are left out: they are the model's capacity, and more of them give a bad version no
+    second chance.
+    """
+    return _hash(
+        [
+            [entry.version, entry.source.uri, entry.source.digest],
+            [entry.max_size, entry.max_delay_s, entry.response_s, entry.startup_s],
+            sorted(entry.env.items()),
+            [[each.body, each.content_type, each.repeat] for each in entry.warmup],
+        ]
+    )
+
+
+def same_content(old: SourceEntry, resolved: str | None, new: SourceEntry) -> bool:
+    """Tell whether two sources hold the same archive, as far as can be known.
+
+    Args:
+        old: where the archive came from.
+        resolved: the digest that the pods found it to have, if they said.
+        new: where it shall come from now.
+    """
+    known = old.digest or resolved
+    if known and new.digest:
+        return known == new.digest
+    return old.uri == new.uri
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,96 @@
+"""Everything one pass has found out and decided: what the report is written from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flambeau_operator.plan.checks import Violation
+from flambeau_operator.plan.fleet import Fleet
+from flambeau_operator.plan.rollout import Decision, Step
+from flambeau_operator.plan.standing import Kind, Standing
+from flambeau_operator.resources.model_deployment import ModelDeployment
+from flambeau_operator.resources.pod_state import ModelEntry, VersionEntry, VersionPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """One pass, decided."""
+
+    deployment: ModelDeployment
+    fleet: Fleet
+    standings: tuple[Standing, ...]
+    decision: Decision | None  # about the one model that rolls, if one does
+    committed: tuple[ModelEntry, ...]  # as it is after this pass
+    writes: bool  # whether this pass commits something or PUTs a document
+    hands_off: bool  # no pod answers: nothing is changed
+    violation: Violation | None
+    now: datetime
+
+    @property
+    def suspended(self) -> bool:
+        """Whether nothing shall run."""
+        return self.deployment.spec.suspend
+
+    @property
+    def pods_wanted(self) -> int:
+        """How many pods shall run."""
+        return self.deployment.spec.pods_wanted
+
+    @property
+    def ready_pods(self) -> int:
+        """How many pods serve every required model."""
+        return sum(pod.ready for pod in self.fleet.present)
+
+    def about(self, standing: Standing) -> Decision | None:
+        """Return what was decided about this model, if it is the one that rolls."""
+        return self.decision if self.decision and self.decision.standing is standing else None
+
+    def step(self, standing: Standing) -> Step | None:
+        """Return the step this model takes in this pass, if it is the one that rolls."""
+        decision = self.about(standing)
+        return decision.step if decision else None
+
+    def active(self, standing: Standing) -> VersionEntry | None:
+        """Return the committed entry of a model, as it is after this pass."""
+        model = next((each for each in self.committed if each.name == standing.name), None)
+        return model.version(model.default) if model else None
+
+    def serves_everywhere(self, standing: Standing) -> bool:
+        """Tell whether every pod answers with the version that the spec names."""
+        active, target = self.active(standing), standing.target
+        if active is None or spec_of(active) != spec_of(target):
+            return False
+        return all(
+            (seen := pod.seen(standing.name, active.version)) is not None
+            and seen.phase is VersionPhase.READY
+            and pod.default(standing.name) == active.version
+            for pod in self.fleet.reporters
+        )
+
+    @property
+    def rolled_out(self) -> bool:
+        """Whether this generation's versions and settings are in every pod."""
+        everywhere = all(self.serves_everywhere(each) for each in self.standings)
+        complete = self.fleet.settled or self.pods_wanted == 0
+        return complete and everywhere and not self.writes and not self.hands_off
+
+    @property
+    def moving(self) -> Decision | None:
+        """The rollout that is under way, or waits for something; not one that is taken back."""
+        going_back = self.decision is not None and self.decision.step is Step.ROLL_BACK
+        return None if going_back else self.decision
+
+    @property
+    def taken_back(self) -> tuple[Standing, ...]:
+        """The models whose target failed and is not tried again by itself."""
+        return tuple(
+            each
+            for each in self.standings
+            if each.kind is Kind.REMEMBERED or self.step(each) is Step.ROLL_BACK
+        )
+
+
+def spec_of(entry: VersionEntry) -> tuple[str, str, str | None]:
+    """Return what makes a version what it is."""
+    return entry.version, entry.source.uri, entry.source.digest
