@@ -1,8 +1,8 @@
 """Where archives become packages: fetched, verified, extracted once per digest.
 
-Below the root, `downloads/` holds archives on their way, `packages/<sha256>/` the extracted ones and
-`packages/<sha256>.json` their sizes. What is being written has `.partial` in its name and is renamed
-when whole: two processes may do the same at once, and a crash leaves nothing half-made.
+Below the root, `downloads/` holds archives on their way, `packages/<sha256>/` the extracted ones
+and `packages/<sha256>.json` their sizes. What is being written has `.partial` in its name and is
+renamed when whole: two processes may do the same at once, and a crash leaves nothing half-made.
 """
 
 from __future__ import annotations

@@ -88,20 +88,21 @@ class LoadedHandler:
         drained: list[dict[str, Any]] = self.context.metrics.drain()
         return drained
 
-    def _answer(self, data: Data) -> list[RowResult]:
-        results = self._call(data)
+    def _answer(self, data: Data, quiet: bool = False) -> list[RowResult]:
+        results = self._call(data, quiet)
         processors = self.context.request_processor
         return [
             _row_result(encode(result), processor)
             for result, processor in zip(results, processors, strict=True)
         ]
 
-    def _call(self, data: Data) -> list[Any]:
+    def _call(self, data: Data, quiet: bool = False) -> list[Any]:
         begun = time.perf_counter()
         try:
             results = self._handle(data, self.context)
         except Exception as error:
-            log.exception("the handler raised on a batch of %d", len(data))
+            if not quiet:
+                log.exception("the handler raised on a batch of %d", len(data))
             raise read_fault(error) from error
         finally:
             self._prediction_ms = (time.perf_counter() - begun) * 1000
@@ -121,7 +122,7 @@ class LoadedHandler:
         whole: PredictionFailed | None = None
         if self._split.whole_first:
             try:
-                results = self._answer(data)
+                results = self._answer(data, quiet=True)
             except (OutOfMemory, HandlerRefused):
                 raise
             except PredictionFailed as error:

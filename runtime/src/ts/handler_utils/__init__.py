@@ -1,0 +1,1 @@
+"""Decorators that third-party handlers import."""

@@ -1,0 +1,1 @@
+"""TorchServe's metrics API, by the names third-party handlers import."""

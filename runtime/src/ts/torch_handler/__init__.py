@@ -1,0 +1,1 @@
+"""TorchServe's handler classes, by the names third-party handlers import."""
