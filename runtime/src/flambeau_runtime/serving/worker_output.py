@@ -86,8 +86,8 @@ class WorkerOutput:
 
     def close(self) -> None:
         """Log what is left without an end of line, and how many lines were not logged."""
-        if self._partial or self._dropped:
-            self._say([self._partial])
+        self._say([self._partial] if self._partial else [])
+        self._confess()
         self._partial = b""
 
     def tail(self) -> str:
@@ -95,11 +95,15 @@ class WorkerOutput:
         return self._tail.text()
 
     def _say(self, lines: Sequence[bytes]) -> None:
-        if lines and self._dropped:
+        if lines:
+            self._confess()
+        for line in lines:
+            text = line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
+            model_log.info("%s", text, extra={"worker": f"{self._worker}-stdout"})
+
+    def _confess(self) -> None:
+        if self._dropped:
             log.warning(
                 "worker output dropped", extra={"worker": self._worker, "lines": self._dropped}
             )
             self._dropped = 0
-        for line in lines:
-            text = line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
-            model_log.info("%s", text, extra={"worker": f"{self._worker}-stdout"})

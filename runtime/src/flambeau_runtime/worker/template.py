@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _leave_quickly(status: int) -> int:
-    """End a child without taking apart the torch it shares with its siblings: 0.3 s and its memory."""
+    """End a child without taking apart the torch it shares: that costs 0.3 s and memory."""
     atexit._run_exitfuncs()  # noqa: SLF001  what a handler has registered still runs
     sys.stdout.flush()
     sys.stderr.flush()
