@@ -24,8 +24,13 @@ Access = Callable[[str, str, str, int, float], None]
 class HistogramFacts(Protocol):
     """A histogram as the hot path keeps it: a count per bound, and one for what is beyond."""
 
-    counts: Sequence[int]
-    sum_ms: float
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many observations each bucket has, not cumulative."""
+
+    @property
+    def sum_ms(self) -> float:
+        """All observations together, in milliseconds."""
 
     @property
     def bounds_ms(self) -> Sequence[float]:
@@ -105,8 +110,8 @@ class Telemetry:
 
         Args:
             model: the label ModelName of every series.
-            measured: one {name, unit, type, value, dimensions} per update; type is counter, gauge or
-                histogram, dimensions a list of [name, value]; anything else is not looked at.
+            measured: one {name, unit, type, value, dimensions} per update; type is counter, gauge
+                or histogram, dimensions a list of [name, value]; the rest is not looked at.
             level: the label Level where the update brings none of its own.
         """
         for update in measured:

@@ -74,7 +74,7 @@ class Listener:
         drain_timeout_s: float,
     ) -> None:
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]  # uvicorn's own ASGI types are narrower than the standard
+            app,
             http=protocol or "httptools",
             ws="none",
             lifespan="off",

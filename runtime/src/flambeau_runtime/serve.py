@@ -1,0 +1,348 @@
+"""The composition root: builds every part once, serves until told to stop, and drains.
+
+Nothing else in the runtime constructs these parts or knows how they hang together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import uvloop
+
+from flambeau_runtime import logs
+from flambeau_runtime.api import asgi, inference
+from flambeau_runtime.api.authorisation import (
+    Keys,
+    make_inference_gate,
+    make_keys,
+    make_management_gate,
+    make_state_gate,
+)
+from flambeau_runtime.api.hot_path import HotPath, make_protocol
+from flambeau_runtime.api.listener import Listener, bind
+from flambeau_runtime.archive.store import Store
+from flambeau_runtime.serving.accepted import AcceptedDocument
+from flambeau_runtime.serving.catalogue import Catalogue
+from flambeau_runtime.serving.converge import Converger
+from flambeau_runtime.serving.start_models import StartModels, workers_at_start
+from flambeau_runtime.serving.supervisor import Supervisor
+from flambeau_runtime.settings import Address, Settings
+from flambeau_runtime.telemetry import Telemetry, VersionMetrics
+
+log = logging.getLogger(__name__)
+
+Urls = Mapping[str, str]
+"""inference, management, metrics → where a client on this machine reaches it."""
+
+OnStarted = Callable[[Urls], None]
+
+LISTENING_FILE = "listening.json"
+
+
+def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | None = None) -> None:
+    """Serve in this process until SIGTERM or SIGINT.
+
+    Args:
+        settings: the whole configuration.
+        log_level: the lowest level that is logged.
+        on_started: called once, when the listeners answer and start-up models take requests.
+
+    Raises:
+        InvalidSettings: an address cannot be had.
+    """
+    foreground = settings.log_dir is None or os.isatty(1) or on_started is None
+    with (
+        _with_state_dir(settings) as complete,
+        logs.writing(settings.log_dir, log_level, console=foreground) as access,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        telemetry = Telemetry()
+        telemetry.access = access.note if access else None
+        runner.run(serve(complete, telemetry, on_started))
+
+
+@contextmanager
+def _with_state_dir(settings: Settings) -> Iterator[Settings]:
+    """Give a runtime without a state directory one of its own, and take it away at the end."""
+    if settings.state_dir != Path():
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        yield settings
+        return
+    with tempfile.TemporaryDirectory(prefix="flambeau-") as made:
+        yield replace(settings, state_dir=Path(made))
+
+
+async def serve(
+    settings: Settings, telemetry: Telemetry, on_started: OnStarted | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT; see `run`."""
+    sockets = _bind_all(settings)
+    for warning in settings.warnings:
+        log.warning("configuration", extra={"why": warning})
+    async with _signals() as signals, AsyncExitStack() as stack:
+        parts = await _build(settings, telemetry, stack)
+        doors = _Doors(parts, sockets)
+        await doors.open()
+        urls = doors.urls()
+        with _listening_file(settings.state_dir, urls):
+            log.info("listening", extra=dict(urls))
+            async with asyncio.TaskGroup() as tasks:
+                starting = tasks.create_task(_start(parts, urls, on_started))
+                await signals.stop.wait()
+                starting.cancel()
+                await _drain(parts, doors, signals)
+    log.info("stopped")
+
+
+async def _start(parts: _Parts, urls: Urls, on_started: OnStarted | None) -> None:
+    if parts.settings.managed is None:
+        await parts.start_models.ask_for_all()
+    if on_started is not None:
+        on_started(urls)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    settings: Settings
+    telemetry: Telemetry
+    catalogue: Catalogue
+    store: Store
+    converger: Converger
+    start_models: StartModels
+    accepted: AcceptedDocument | None
+    keys: Keys | None
+
+
+async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack) -> _Parts:
+    catalogue = Catalogue(waits_for_document=settings.managed is not None)
+    telemetry.versions = lambda: _version_metrics(catalogue)
+    store = Store(settings.state_dir / "archives", settings.model_store, settings.allowed_urls)
+    supervisor = Supervisor(settings, telemetry)
+    supervisor.expected_workers = len(settings.load_models) * workers_at_start(settings)
+    await stack.enter_async_context(supervisor)
+    converger = await stack.enter_async_context(Converger(catalogue, supervisor, store))
+    accepted = None
+    if settings.managed is not None:
+        accepted = await stack.enter_async_context(
+            AcceptedDocument(
+                settings.managed, settings.state_dir, settings.limits, catalogue, converger
+            )
+        )
+    keys = make_keys(settings)
+    if keys is not None:
+        stack.callback(keys.remove)
+    start_models = StartModels(settings, store, catalogue, converger)
+    return _Parts(settings, telemetry, catalogue, store, converger, start_models, accepted, keys)
+
+
+def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
+    return [
+        VersionMetrics(
+            model=live.spec.model,
+            version=live.spec.version,
+            requests=live.counters.requests,
+            errors=live.counters.errors,
+            latency=live.counters.latency,
+            queue=live.counters.queue,
+            latency_us=live.counters.latency_us,
+            queue_us=live.counters.queue_us,
+            workers=live.counts().ready,
+        )
+        for live in catalogue.lives()
+    ]
+
+
+# the listeners
+
+
+def _bind_all(settings: Settings) -> dict[Address, tuple[socket.socket, set[str]]]:
+    """Bind every address once: equal ones share a socket, port 0 is never equal to another."""
+    bound: dict[Address, tuple[socket.socket, set[str]]] = {}
+    for role in ("inference", "management", "metrics"):
+        address: Address = getattr(settings, role)
+        if address.port and address in bound:
+            bound[address][1].add(role)
+            continue
+        listening = bind(f"{role}_address", address)
+        port = listening.getsockname()[1]
+        bound[Address(address.host, port)] = listening, {role}
+    return bound
+
+
+class _Doors:
+    """The listeners of this process, and what is behind each."""
+
+    def __init__(
+        self, parts: _Parts, bound: Mapping[Address, tuple[socket.socket, set[str]]]
+    ) -> None:
+        gate = make_inference_gate(parts.settings, parts.keys)
+        self._protocol = make_protocol(
+            parts.catalogue,
+            parts.settings,
+            parts.telemetry,
+            gate,
+            parts.settings.limits.max_connection_age_s,
+        )
+        apps = _make_apps(parts)
+        self._listeners = [
+            (roles, self._listener(parts.settings, listening, roles, apps))
+            for listening, roles in bound.values()
+        ]
+
+    def _listener(
+        self,
+        settings: Settings,
+        listening: socket.socket,
+        roles: set[str],
+        apps: Mapping[str, asgi.App],
+    ) -> Listener:
+        protocol: type[HotPath] | None = self._protocol if "inference" in roles else None
+        return Listener(listening, _one_app(roles, apps), protocol, settings.limits.drain_timeout_s)
+
+    def urls(self) -> Urls:
+        return {role: listener.url for roles, listener in self._listeners for role in roles}
+
+    async def open(self) -> None:
+        for _, listener in self._listeners:
+            await listener.open()
+
+    def ask_to_leave(self) -> None:
+        """Have every answered prediction close its connection."""
+        self._protocol.door.draining = True
+
+    async def close(self, *, inference_only: bool) -> None:
+        async with asyncio.TaskGroup() as closing:
+            for roles, listener in self._listeners:
+                if ("inference" in roles) is inference_only:
+                    closing.create_task(listener.close())
+
+    def hurry(self) -> None:
+        for _, listener in self._listeners:
+            listener.hurry()
+
+
+def _make_apps(parts: _Parts) -> dict[str, asgi.App]:
+    return {
+        "inference": inference.make_inference_app(parts.catalogue),
+        "management": asgi.MadeWhenCalled(lambda: _management_app(parts)),
+        "metrics": asgi.MadeWhenCalled(lambda: _metrics_app(parts)),
+    }
+
+
+def _one_app(roles: set[str], apps: Mapping[str, asgi.App]) -> asgi.App:
+    if len(roles) == 1:
+        return apps[next(iter(roles))]
+    segments: dict[str, asgi.App] = {}
+    if "inference" in roles:
+        segments.update(dict.fromkeys(inference.SEGMENTS, apps["inference"]))
+    if "metrics" in roles:
+        segments["metrics"] = apps["metrics"]
+    return asgi.Doors(segments, apps["management" if "management" in roles else "inference"])
+
+
+def _management_app(parts: _Parts) -> asgi.App:
+    # fastapi takes most of a second to import: not before somebody manages something.
+    from flambeau_runtime.api.management import Verbs, make_management_app  # noqa: PLC0415
+    from flambeau_runtime.api.state import make_state_router  # noqa: PLC0415
+
+    verbs = Verbs(
+        parts.settings,
+        parts.catalogue,
+        parts.converger,
+        parts.store,
+        parts.start_models.keys,
+    )
+    gate = make_management_gate(parts.settings, parts.keys)
+    state_gate = make_state_gate(parts.settings, parts.keys, parts.accepted)
+    state = make_state_router(parts.catalogue, state_gate, parts.accepted)
+    return make_management_app(verbs, gate, parts.keys, state)
+
+
+def _metrics_app(parts: _Parts) -> asgi.App:
+    # prometheus_client and psutil likewise: not before somebody scrapes.
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+    from flambeau_runtime.api.machine import read_machine  # noqa: PLC0415
+    from flambeau_runtime.api.metrics import RuntimeCollector, make_metrics_app  # noqa: PLC0415
+
+    registry = CollectorRegistry()
+    if parts.settings.metrics_page:
+        machine = read_machine if parts.settings.system_metrics else tuple
+        registry.register(RuntimeCollector(parts.telemetry, machine))
+    return make_metrics_app(registry)
+
+
+@contextmanager
+def _listening_file(state_dir: Path, urls: Urls) -> Iterator[None]:
+    """Tell others on this machine where we listen, for as long as we do."""
+    path = state_dir / LISTENING_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"pid": os.getpid(), **urls}))
+    partial.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+# the end
+
+
+@dataclass(frozen=True, slots=True)
+class _Signals:
+    stop: asyncio.Event
+    hurry: asyncio.Event
+
+    def take(self) -> None:
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+
+@asynccontextmanager
+async def _signals() -> AsyncIterator[_Signals]:
+    """Take SIGTERM and SIGINT: the first says stop, the second says now."""
+    taken = _Signals(asyncio.Event(), asyncio.Event())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, taken.take)
+    try:
+        yield taken
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _drain(parts: _Parts, doors: _Doors, signals: _Signals) -> None:
+    """Stop being ready, wait until others have noticed, answer what was asked, close."""
+    log.info("draining")
+    parts.catalogue.start_draining()
+    doors.ask_to_leave()
+    await _wait(signals.hurry, parts.settings.limits.drain_delay_s)
+    async with asyncio.TaskGroup() as tasks:
+        hurrying = tasks.create_task(_hurry_when_told(signals, doors))
+        await doors.close(inference_only=True)
+        parts.catalogue.close()
+        await doors.close(inference_only=False)
+        hurrying.cancel()
+
+
+async def _hurry_when_told(signals: _Signals, doors: _Doors) -> None:
+    await signals.hurry.wait()
+    doors.hurry()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
