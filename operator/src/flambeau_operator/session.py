@@ -245,10 +245,15 @@ def _state_dir(wanted: Path | None) -> Iterator[Path]:
 
 @contextlib.asynccontextmanager
 async def _working(queue: WorkQueue) -> AsyncIterator[None]:
-    """Run the queue for as long as the block lasts."""
+    """Run the queue for as long as the block lasts; the block's own error leaves as it came."""
+    failure: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
         passes = tasks.create_task(queue.run(), name="work queue")
         try:
             yield
+        except BaseException as error:  # noqa: BLE001  raised again below, not in a group
+            failure = error
         finally:
             passes.cancel()
+    if failure is not None:
+        raise failure
