@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,14 +16,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from flambeau_operator.errors import InvalidSpec
+from flambeau_operator.errors import FieldProblem, InvalidSpec
 from flambeau_operator.resources.deployment_status import Status, status_from_json
-from flambeau_operator.resources.field_problems import (
-    cross_field_problems,
-    problems_of,
-    wrong_kind,
-)
-from flambeau_operator.resources.quantities import Duration, Share
+from flambeau_operator.resources.field_problems import problems_of, wrong_kind
+from flambeau_operator.resources.quantities import Duration, Share, format_duration
 
 ObjectName = Annotated[
     str, StringConstraints(max_length=50, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
@@ -36,8 +32,9 @@ Version = Annotated[
 ]
 Uri = Annotated[str, StringConstraints(max_length=2048, pattern=r"^(https?|file)://\S+$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Positive = Annotated[StrictInt, Field(ge=1)]
 Natural = Annotated[StrictInt, Field(ge=0)]
+Delay = Annotated[Duration, Field(le=86_400)]
+Patience = Annotated[Duration, Field(gt=0, le=86_400)]
 
 
 class _Wish(BaseModel):
@@ -69,16 +66,16 @@ class Batching(_Wish):
 
     max_size: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
     """The most requests in one batch."""
-    max_delay_s: Duration = Field(default=0.1, alias="maxDelay")
+    max_delay_s: Delay = Field(default=0.1, alias="maxDelay")
     """How long a request waits for companions."""
 
 
 class Timeouts(_Wish):
     """When patience ends."""
 
-    response_s: Duration = Field(default=120.0, alias="response")
+    response_s: Patience = Field(default=120.0, alias="response")
     """For one batch; the worker is replaced when it takes longer."""
-    startup_s: Duration = Field(default=300.0, alias="startup")
+    startup_s: Patience = Field(default=300.0, alias="startup")
     """From the start of a worker to its loaded handler."""
 
 
@@ -142,8 +139,6 @@ class Hot(_Wish):
 
     max_unavailable_pods: Share = 1
     """Pods that change at the same time: a number, or a percentage of the replicas."""
-    drain_timeout_s: Duration = Field(default=60.0, alias="drainTimeout")
-    """How long the replaced version may finish its work."""
 
 
 class Rollout(_Wish):
@@ -153,7 +148,7 @@ class Rollout(_Wish):
     """Hold where it is; a failing candidate is still taken back."""
     hot: Hot = Hot()
     """Inside the running pods."""
-    progress_deadline_s: Duration = Field(default=3600.0, alias="progressDeadline")
+    progress_deadline_s: Patience = Field(default=3600.0, alias="progressDeadline")
     """A candidate that makes no progress for so long is taken back."""
 
 
@@ -167,9 +162,9 @@ class Service(_Wish):
 class Disruption(_Wish):
     """How a pod leaves."""
 
-    termination_grace_period_s: Duration = Field(default=150.0, alias="terminationGracePeriod")
+    termination_grace_period_s: Patience = Field(default=150.0, alias="terminationGracePeriod")
     """How long it may take to stop."""
-    drain_delay_s: Duration = Field(default=10.0, alias="drainDelay")
+    drain_delay_s: Delay = Field(default=10.0, alias="drainDelay")
     """How long a stopping pod goes on accepting, until nobody sends to it any more."""
 
 
@@ -237,6 +232,23 @@ def parse(body: Mapping[str, Any]) -> ModelDeployment:
         deployment = ModelDeployment.model_validate(wish)
     except ValidationError as error:
         raise InvalidSpec(problems_of(error, ModelDeployment)) from None
-    if wrong := cross_field_problems(wish):
+    if wrong := tuple(_contradictions(deployment.spec)):
         raise InvalidSpec(wrong)
     return deployment.model_copy(update={"status": status_from_json(body.get("status"))})
+
+
+def _contradictions(spec: Spec) -> Iterator[FieldProblem]:
+    """Yield what is wrong between fields that are each in order."""
+    names = [model.name for model in spec.models]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield FieldProblem(f"spec.models[{index}].name", f"{name!r} is named twice")
+    slowest = max(model.timeouts.response_s for model in spec.models)
+    delay, grace = spec.disruption.drain_delay_s, spec.disruption.termination_grace_period_s
+    if delay + slowest > grace:
+        yield FieldProblem(
+            "spec.disruption.terminationGracePeriod",
+            f"must be at least disruption.drainDelay ({format_duration(delay)}) plus the longest "
+            f"timeouts.response ({format_duration(slowest)}), is {format_duration(grace)}: "
+            "a stopping pod would cut off requests",
+        )
