@@ -23,9 +23,8 @@ from typing import TextIO
 FRONT = "flambeau_runtime"
 """Parent of every logger of ours; `ts_log.log` in TorchServe's layout."""
 
-MODEL_OUTPUT = "flambeau_runtime.model_output"
-"""What workers print, one record per line, with `extra={"worker": "W-9000-m_1.0-stdout"}`;
-`model_log.log`."""
+MODEL_OUTPUT = "flambeau_runtime.serving.worker_output"
+"""What workers print, a record per line: the field `line` is it; `model_log.log`."""
 
 FILE_BYTES = 100 * 1024 * 1024
 FILES_KEPT = 5
@@ -77,10 +76,11 @@ class TorchServeLines(logging.Formatter):
         fields = extra_fields(record)
         thread = fields.pop("worker", record.threadName)
         logger = "MODEL_LOG" if record.name == MODEL_OUTPUT else record.name
+        said = fields.pop("line", record.getMessage())
         level = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(record.levelname, record.levelname)
         tail = "".join(f" {name}={value}" for name, value in fields.items())
         start = f"{_local_time(record.created)} [{level:<5}] {thread} {logger} - "
-        line = f"{start}{record.getMessage()}{tail}"
+        line = f"{start}{said}{tail}"
         if traceback := _traceback(record):
             line += f"\n{traceback}"
         return line
@@ -218,6 +218,8 @@ def writing(
 def _listening(handlers: Sequence[logging.Handler], level: str) -> Iterator[None]:
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(LINES_WAITING)
     listener = logging.handlers.QueueListener(waiting, *handlers)
+    # Otherwise it says three sentences per listener at every start and stop.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     forwarder = _Forwarder(waiting)
     root = logging.getLogger()
     before = root.level

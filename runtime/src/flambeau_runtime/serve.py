@@ -23,6 +23,7 @@ from flambeau_runtime import logs
 from flambeau_runtime.api import asgi, inference
 from flambeau_runtime.api.authorisation import (
     Keys,
+    PublicKeys,
     make_inference_gate,
     make_keys,
     make_management_gate,
@@ -31,7 +32,6 @@ from flambeau_runtime.api.authorisation import (
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind
 from flambeau_runtime.archive.store import Store
-from flambeau_runtime.serving.accepted import AcceptedDocument
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.start_models import StartModels, workers_at_start
@@ -60,10 +60,9 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
     Raises:
         InvalidSettings: an address cannot be had.
     """
-    foreground = settings.log_dir is None or os.isatty(1) or on_started is None
     with (
         _with_state_dir(settings) as complete,
-        logs.writing(settings.log_dir, log_level, console=foreground) as access,
+        logs.writing(settings.log_dir, log_level, console=on_started is None) as access,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         telemetry = Telemetry()
@@ -119,7 +118,7 @@ class _Parts:
     store: Store
     converger: Converger
     start_models: StartModels
-    accepted: AcceptedDocument | None
+    accepted: PublicKeys | None  # the last accepted document of a managed runtime
     keys: Keys | None
 
 
@@ -131,18 +130,27 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
     supervisor.expected_workers = len(settings.load_models) * workers_at_start(settings)
     await stack.enter_async_context(supervisor)
     converger = await stack.enter_async_context(Converger(catalogue, supervisor, store))
-    accepted = None
-    if settings.managed is not None:
-        accepted = await stack.enter_async_context(
-            AcceptedDocument(
-                settings.managed, settings.state_dir, settings.limits, catalogue, converger
-            )
-        )
+    accepted = await _accept_documents(settings, catalogue, converger, stack)
     keys = make_keys(settings)
     if keys is not None:
         stack.callback(keys.remove)
     start_models = StartModels(settings, store, catalogue, converger)
     return _Parts(settings, telemetry, catalogue, store, converger, start_models, accepted, keys)
+
+
+async def _accept_documents(
+    settings: Settings, catalogue: Catalogue, converger: Converger, stack: AsyncExitStack
+) -> PublicKeys | None:
+    if settings.managed is None:
+        return None
+    # pydantic parses documents; a runtime that gets none does without it until it is managed.
+    from flambeau_runtime.serving.accepted import AcceptedDocument  # noqa: PLC0415
+
+    return await stack.enter_async_context(
+        AcceptedDocument(
+            settings.managed, settings.state_dir, settings.limits, catalogue, converger
+        )
+    )
 
 
 def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
@@ -254,6 +262,7 @@ def _management_app(parts: _Parts) -> asgi.App:
     # fastapi takes most of a second to import: not before somebody manages something.
     from flambeau_runtime.api.management import Verbs, make_management_app  # noqa: PLC0415
     from flambeau_runtime.api.state import make_state_router  # noqa: PLC0415
+    from flambeau_runtime.serving.accepted import AcceptedDocument  # noqa: PLC0415
 
     verbs = Verbs(
         parts.settings,
@@ -264,7 +273,8 @@ def _management_app(parts: _Parts) -> asgi.App:
     )
     gate = make_management_gate(parts.settings, parts.keys)
     state_gate = make_state_gate(parts.settings, parts.keys, parts.accepted)
-    state = make_state_router(parts.catalogue, state_gate, parts.accepted)
+    accepted = parts.accepted if isinstance(parts.accepted, AcceptedDocument) else None
+    state = make_state_router(parts.catalogue, state_gate, accepted)
     return make_management_app(verbs, gate, parts.keys, state)
 
 
