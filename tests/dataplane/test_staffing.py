@@ -29,6 +29,12 @@ def old(number, state=READY):
         pytest.param(
             [new(1), new(2), new(3)], 1, Staffing(0, (3, 2)), id="the newest are drained first"
         ),
+        pytest.param(
+            [new(1, FAILED), new(2)],
+            1,
+            Staffing(0, (1,)),
+            id="one that failed goes before any other",
+        ),
         pytest.param([new(1), new(2, DRAINING)], 2, Staffing(1), id="who leaves does not count"),
         pytest.param([new(1, FAILED)], 1, Staffing(), id="a failed one keeps its place"),
         pytest.param([new(1, FAILED)], 2, Staffing(1), id="asking for more adds fresh ones"),
@@ -69,18 +75,16 @@ def test_step_by_step_the_wish_is_reached_and_no_fewer_serve_on_the_way(places, 
     number = len(places)
     for _ in range(40):
         step = staff(places, wanted)
-        if step == Staffing():
-            break
         kept = [place for place in places if place.number not in step.drain]
         assert sum(place.state is READY for place in kept) >= floor
-        started = [new(number + offset) for offset in range(step.start)]
+        places = [settled(place) for place in kept]
+        places += [new(number + offset, STARTING) for offset in range(step.start)]
         number += step.start
-        places = [
-            replace(place, state=READY)
-            if place.current and place.state not in {READY, *LEAVING}
-            else place
-            for place in kept
-        ] + started
     staying = [place for place in places if place.state not in LEAVING]
     assert len(staying) == wanted
     assert all(place.current for place in staying)
+
+
+def settled(place):
+    """What becomes of a place in time: the current kind loads at last."""
+    return replace(place, state=READY) if place.current and place.state not in LEAVING else place

@@ -27,8 +27,8 @@ SWEEP_EVERY_S = 0.25
 class BatchPolicy:
     """How many jobs go together, and how long an idle worker waits for them (pure: no clock).
 
-    Target: enough that all workers together take what was outstanding lately. Waiting: a little, and
-    not again for a while after it did not pay (1, 3, 7, … 32 batches).
+    Target: enough that all workers together take what was outstanding lately. Waiting: a little,
+    and not again for a while after it did not pay (1, 3, 7, … 32 batches).
     """
 
     __slots__ = (
@@ -107,8 +107,8 @@ class Puller(Protocol):
 class JobQueue:
     """The jobs of one version that wait, in order, and the workers that are idle.
 
-    Every lane of the version is attached to it. Batching, limits and timeouts come from the spec and
-    may change while it serves. It belongs to the event loop's thread.
+    Every lane of the version is attached to it. Batching, limits and timeouts come from the spec
+    and may change while it serves. It belongs to the event loop's thread.
     """
 
     __slots__ = (
@@ -198,13 +198,11 @@ class JobQueue:
         self.consider()
 
     def finished(self, lane: Puller, jobs: int, batch_s: float, now: float) -> None:
-        """Take note that a batch is over; its worker may get the next before its answers are written."""
+        """Take note that a batch is over; the worker may get the next one before this returns."""
         self.outstanding -= jobs
         self.policy.finished(batch_s, self.outstanding, now)
         if lane in self._attached:
-            self._idle.append(lane)
-            if self._again or len(self._waiting) >= self.policy.target(len(self._attached)):
-                self._go()
+            self.idle(lane)
 
     def consider(self) -> None:
         """See whether an idle worker should go now, at the end of this turn, or after a wait."""
@@ -255,7 +253,7 @@ class JobQueue:
         self._send()
 
     def _send(self) -> None:
-        """Give an idle worker what waits, tried batches first; then see whether another one should go."""
+        """Give an idle worker what waits, tried batches first; see whether another should go."""
         batch = self._tried() or self._collect()
         if batch:
             self._idle.pop().take(batch)

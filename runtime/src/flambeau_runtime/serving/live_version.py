@@ -87,6 +87,7 @@ class LiveVersion:
         """Start workers that failed for good once more, with a fresh crash budget."""
         for place in self.places:
             place.retry()
+        self._look()
 
     def forgive(self) -> None:
         """Forget the deaths so far: they turned out to be a row's fault."""
@@ -210,7 +211,8 @@ class LiveVersion:
         step = staff(facts, self.spec.workers)
         for place in [place for place in self.places if place.number in step.drain]:
             place.drain()
-        self.places += [self._employ(self) for _ in range(step.start)]
+        for _ in range(step.start):
+            self.places.append(self._employ(self))  # one by one: each counts for the next's device
 
     def _serves_the_rest(self) -> bool:
         return len(self.queue) > 0 and self.counts().ready > 0

@@ -37,15 +37,16 @@ def staff(places: Sequence[PlaceFacts], wanted: int) -> Staffing:
     staying = [place for place in places if place.state not in LEAVING]
     current = [place for place in staying if place.current]
     old = [place for place in staying if not place.current]
-    surplus = _newest(current, len(current) - wanted)
+    surplus = _dispensable(current, len(current) - wanted)
     ready = sum(place.state is WorkerState.READY for place in current)
     kept = _still_needed(old, wanted - ready)
     leaving = surplus + [place for place in old if place not in kept]
     return Staffing(_to_start(current, kept, wanted), tuple(place.number for place in leaving))
 
 
-def _newest(places: Sequence[PlaceFacts], count: int) -> list[PlaceFacts]:
-    return sorted(places, key=lambda place: -place.number)[: max(count, 0)]
+def _dispensable(places: Sequence[PlaceFacts], count: int) -> list[PlaceFacts]:
+    """Those that do not serve yet or any more go first, then the newest."""
+    return sorted(places, key=lambda p: (p.state is WorkerState.READY, -p.number))[: max(count, 0)]
 
 
 def _still_needed(old: Sequence[PlaceFacts], count: int) -> list[PlaceFacts]:
