@@ -25,7 +25,7 @@ class Stage(Enum):
 class ChunkedBody:
     """Collects one body out of its chunks; trailers are read and dropped."""
 
-    __slots__ = ("_left", "_limit", "_line", "body", "stage")
+    __slots__ = ("_left", "_limit", "_line", "_trailer_room", "body", "stage")
 
     def __init__(self, limit: int) -> None:
         self.body = bytearray()
@@ -33,6 +33,7 @@ class ChunkedBody:
         self._limit = limit
         self._left = 0  # bytes of the current chunk that are still to come
         self._line = b""
+        self._trailer_room = LONGEST_LINE
 
     def take(self, data: bytes) -> int:
         """Take bytes of the message and return how many of them belonged to it.
@@ -74,8 +75,10 @@ class ChunkedBody:
             self._begin_chunk(line)
         elif line == b"\r\n":
             self.stage = Stage.SIZE if self.stage is Stage.DATA_END else Stage.DONE
-        elif self.stage is Stage.DATA_END:
+        elif self.stage is Stage.DATA_END or len(line) > self._trailer_room:
             raise BadRequest(_BAD)
+        else:
+            self._trailer_room -= len(line)
 
     def _begin_chunk(self, line: bytes) -> None:
         match = _SIZE.fullmatch(line)

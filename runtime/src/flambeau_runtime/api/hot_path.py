@@ -619,8 +619,9 @@ class HandedOver(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a prediction between two messages goes to the hot path."""
-        answered = self.cycle is None or self.cycle.response_complete
-        if self._between and answered and not self.pipeline and self.cycle is not None:
+        cycle: object = self.cycle  # None before the first message, whatever its type says
+        answered = cycle is not None and self.cycle.response_complete
+        if self._between and answered and not self.pipeline:
             method, _, rest = data.partition(b" ")
             if method in METHODS and find_route(rest.partition(b" ")[0]) is not None:
                 self._give_back(data)

@@ -1,4 +1,4 @@
-"""Plain integers for the hot path, one set per live version; Prometheus reads them when it scrapes."""
+"""Plain integers for the hot path, one set per live version; read when scraped."""
 
 from __future__ import annotations
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
 
 from flambeau_runtime.errors import DeadlineExceeded, RuntimeFault
+from flambeau_runtime.protocol import Region
+
+log = logging.getLogger(__name__)
+
+BROKEN_REPLY = "a reply broke while it took the end of its job"
 
 
 class Payload:
@@ -43,7 +49,7 @@ class Payload:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
-        self.region: object | None = None
+        self.region: Region | None = None
 
 
 class Prediction:
@@ -77,8 +83,10 @@ class Reply(Protocol):
 class Job:
     """One request on its way. Whoever ends it first wins; all later ends are passed by.
 
-    Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while they
-    had it; `alone` says that it must not share a batch any more.
+    A reply that raises is logged: its companions in the batch must not feel it.
+
+    Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while
+    they had it; `alone` says that it must not share a batch any more.
     """
 
     __slots__ = ("alone", "deadline", "deaths", "ended", "payload", "queued_at", "reply", "sent_at")
@@ -97,13 +105,19 @@ class Job:
         """End with a prediction."""
         if not self.ended:
             self.ended = True
-            self.reply.answered(self, prediction)
+            try:
+                self.reply.answered(self, prediction)
+            except Exception:
+                log.exception(BROKEN_REPLY)
 
     def fail(self, fault: RuntimeFault) -> None:
         """End with a fault."""
         if not self.ended:
             self.ended = True
-            self.reply.failed(self, fault)
+            try:
+                self.reply.failed(self, fault)
+            except Exception:
+                log.exception(BROKEN_REPLY)
 
     def abandon(self) -> None:
         """End because nobody waits any more; nothing is called."""

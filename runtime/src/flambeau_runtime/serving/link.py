@@ -248,7 +248,10 @@ def read_fault(message: Mapping[str, Any]) -> PredictionFailed:
 
 def row_fault(body: Buffer) -> PredictionFailed:
     """Return the fault of a row that failed alone."""
-    return read_fault(_json(body, dict))
+    try:
+        return read_fault(_json(body, dict))
+    except Garbage:  # the batch is over and was in order; so is the worker
+        return PredictionFailed("Prediction failed")
 
 
 def _json(payload: Buffer, shape: type[Shape]) -> Shape:

@@ -43,8 +43,8 @@ class Runs(Protocol):
 class Inbox:
     """Whole frames out of a stream socket.
 
-    The payload of a frame is a view that stays valid until the next frame is read; a frame that does
-    not fit gets a buffer of its own.
+    The payload of a frame is a view that stays valid until the next frame is read; a frame that
+    does not fit gets a buffer of its own.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -229,7 +229,7 @@ def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -
         )
     except Exception as error:  # a handler may raise anything; the worker outlives it
         if not isinstance(error, RuntimeFault):
-            log.exception("the batch failed outside the handler")
+            log.exception("a batch failed outside the handler")
         return protocol.frame(Kind.FAULT, batch, orjson.dumps(faults.describe(error)))
 
 
@@ -237,7 +237,10 @@ def _bounded(result: RowResult, limit: int) -> RowResult:
     """Return the result, or the fault of one that is too long: only its own row fails."""
     if len(result.body) <= limit:
         return result
-    message = f"The response of {len(result.body)} bytes is larger than max_response_size ({limit} bytes)."
+    message = (
+        f"The response of {len(result.body)} bytes is larger than max_response_size "
+        f"({limit} bytes); return less, or raise it."
+    )
     fault = {"reason": "PredictionFailed", "message": message}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 

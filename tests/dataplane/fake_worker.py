@@ -1,0 +1,118 @@
+"""The worker's end of a link, played in the test's own loop; and jobs that keep how they ended."""
+
+import asyncio
+import time
+
+import orjson
+
+from flambeau_runtime import protocol
+from flambeau_runtime.protocol import Kind
+from flambeau_runtime.serving.batching import JobQueue
+from flambeau_runtime.serving.counters import Counters
+from flambeau_runtime.serving.desired import Batching, Source, Timeouts, VersionSpec
+from flambeau_runtime.serving.job import Job, Payload
+from flambeau_runtime.serving.lane import Lane
+from flambeau_runtime.serving.link import WorkerLink, open_channel
+from flambeau_runtime.worker.context import RowResult
+
+MAX_RESPONSE_BYTES = 100_000
+
+
+class Noted:
+    """A reply that can be awaited, and counts how often it is told something."""
+
+    def __init__(self):
+        self.ends = []
+        self.told = asyncio.Event()
+
+    def answered(self, job, prediction):
+        self.ends.append(prediction)
+        self.told.set()
+
+    def failed(self, job, fault):
+        self.ends.append(fault)
+        self.told.set()
+
+    async def end(self):
+        async with asyncio.timeout(5):
+            await self.told.wait()
+        [only] = self.ends
+        return only
+
+
+def new_job(body=b"", timeout_s=60.0):
+    now = time.monotonic()
+    return Job(Payload("id", b"", body, ""), Noted(), now, now + timeout_s)
+
+
+def new_queue(size=8, response_s=60.0, *, retry_on_crash=True):
+    spec = VersionSpec(
+        "m",
+        "1.0",
+        Source("file:///m"),
+        batching=Batching(size, 0.0),
+        timeouts=Timeouts(response_s),
+        retry_on_crash=retry_on_crash,
+    )
+    return JobQueue(spec, Counters())
+
+
+class FakeWorker:
+    """One worker of a queue: its lane, and the far end of its socket."""
+
+    def __init__(self, queue):
+        self.channel = open_channel()
+        self.lost = []
+        self.metrics = []
+        self.ends = []
+        self.link = WorkerLink(self.channel.front, self.lost.append, self.metrics.append)
+        self.lane = Lane(queue, self.link, self.ends.append, MAX_RESPONSE_BYTES)
+
+    async def connect(self):
+        await self.link.open()
+        self.reader, self.writer = await asyncio.open_unix_connection(sock=self.channel.worker)
+        return self
+
+    async def start(self):
+        await self.connect()
+        self.lane.start()
+        return self
+
+    async def batch(self):
+        """Return number and bodies of the next batch."""
+        async with asyncio.timeout(5):
+            header = await self.reader.readexactly(protocol.HEADER.size)
+            length, number, kind = protocol.read_header(header)
+            payload = await self.reader.readexactly(length)
+        assert kind == Kind.PREDICT
+        return number, [bytes(row.body) for row in protocol.unpack_predict(memoryview(payload))]
+
+    def answer(self, number, bodies):
+        self.send(protocol.pack_end(number, [RowResult(body) for body in bodies]))
+
+    def fault(self, number, **message):
+        self.send(protocol.frame(Kind.FAULT, number, orjson.dumps(message)))
+
+    def send(self, data):
+        self.writer.write(data)
+
+    async def die(self):
+        self.writer.close()
+        await self.writer.wait_closed()
+
+    async def is_cut_off(self):
+        """Wait until the front has closed the socket."""
+        async with asyncio.timeout(5):
+            while await self.reader.read(65536):
+                pass
+
+    async def ended(self):
+        async with asyncio.timeout(5):
+            while not self.ends:
+                await asyncio.sleep(0.002)
+        [end] = self.ends
+        return end
+
+    async def close(self):
+        self.lane.close()
+        await self.die()
