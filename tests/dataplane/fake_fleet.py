@@ -57,6 +57,7 @@ class FakeLive:
         self.answered: list[Job] = []
         self.applied: list[VersionSpec] = []
         self.drained = False
+        self.queue: list[Job] = []
         self.may_leave = asyncio.Event()
         self.may_leave.set()
 
@@ -75,13 +76,10 @@ class FakeLive:
         self.answered.append(job)
         self.fleet.answer(self, job)
 
-    def resize(self, workers: int) -> None:
-        self.spec = replace(self.spec, workers=workers)
-        asyncio.get_running_loop().call_soon(self.become_ready)
-
     def apply(self, spec: VersionSpec) -> None:
         self.applied.append(spec)
-        self.spec = replace(spec, workers=self.spec.workers)
+        self.spec = spec
+        asyncio.get_running_loop().call_soon(self.become_ready)
 
     def workers(self) -> tuple[()]:
         return ()
@@ -92,6 +90,9 @@ class FakeLive:
         return WorkerCounts(self.spec.workers, self.ready, max(self.spec.workers - self.ready, 0))
 
     def failure(self) -> Failure | None:
+        return self.broken
+
+    def last_failure(self) -> Failure | None:
         return self.broken
 
     def log_tail(self) -> str:

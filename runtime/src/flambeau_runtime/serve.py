@@ -16,11 +16,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import uvloop
 
 from flambeau_runtime import logs
-from flambeau_runtime.api import asgi, inference
+from flambeau_runtime.api import asgi, inference, state
 from flambeau_runtime.api.authorisation import (
     Keys,
     PublicKeys,
@@ -46,6 +47,7 @@ Urls = Mapping[str, str]
 
 OnStarted = Callable[[Urls], None]
 
+LOOK_AGAIN_S = 3600.0
 LISTENING_FILE = "listening.json"
 
 
@@ -96,9 +98,13 @@ async def serve(
         with _listening_file(settings.state_dir, urls):
             log.info("listening", extra=dict(urls))
             async with asyncio.TaskGroup() as tasks:
-                starting = tasks.create_task(_start(parts, urls, on_started))
+                meanwhile = (
+                    tasks.create_task(_start(parts, urls, on_started)),
+                    tasks.create_task(_ask_to_leave_once_draining(parts.catalogue, doors)),
+                )
                 await signals.stop.wait()
-                starting.cancel()
+                for task in meanwhile:
+                    task.cancel()
                 await _drain(parts, doors, signals)
     log.info("stopped")
 
@@ -110,6 +116,10 @@ async def _start(parts: _Parts, urls: Urls, on_started: OnStarted | None) -> Non
         on_started(urls)
 
 
+class _Accepted(PublicKeys, state.Documents, Protocol):
+    """What a managed runtime has besides: `serving.accepted.AcceptedDocument`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Parts:
     settings: Settings
@@ -118,7 +128,7 @@ class _Parts:
     store: Store
     converger: Converger
     start_models: StartModels
-    accepted: PublicKeys | None  # the last accepted document of a managed runtime
+    accepted: _Accepted | None
     keys: Keys | None
 
 
@@ -130,7 +140,7 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
     supervisor.expected_workers = len(settings.load_models) * workers_at_start(settings)
     await stack.enter_async_context(supervisor)
     converger = await stack.enter_async_context(Converger(catalogue, supervisor, store))
-    accepted = await _accept_documents(settings, catalogue, converger, stack)
+    accepted = await _accept_documents(settings, converger, stack)
     keys = make_keys(settings)
     if keys is not None:
         stack.callback(keys.remove)
@@ -139,17 +149,15 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
 
 
 async def _accept_documents(
-    settings: Settings, catalogue: Catalogue, converger: Converger, stack: AsyncExitStack
-) -> PublicKeys | None:
+    settings: Settings, converger: Converger, stack: AsyncExitStack
+) -> _Accepted | None:
     if settings.managed is None:
         return None
     # pydantic parses documents; a runtime that gets none does without it until it is managed.
     from flambeau_runtime.serving.accepted import AcceptedDocument  # noqa: PLC0415
 
     return await stack.enter_async_context(
-        AcceptedDocument(
-            settings.managed, settings.state_dir, settings.limits, catalogue, converger
-        )
+        AcceptedDocument(settings.managed, settings.state_dir, settings.limits, converger)
     )
 
 
@@ -240,29 +248,31 @@ class _Doors:
 
 
 def _make_apps(parts: _Parts) -> dict[str, asgi.App]:
+    state_gate = make_state_gate(parts.settings, parts.keys, parts.accepted)
     return {
         "inference": inference.make_inference_app(parts.catalogue),
+        "state": state.make_state_app(parts.catalogue, state_gate, parts.accepted),
         "management": asgi.MadeWhenCalled(lambda: _management_app(parts)),
         "metrics": asgi.MadeWhenCalled(lambda: _metrics_app(parts)),
     }
 
 
 def _one_app(roles: set[str], apps: Mapping[str, asgi.App]) -> asgi.App:
-    if len(roles) == 1:
-        return apps[next(iter(roles))]
+    """Return what is behind one address; where it has several roles, the path tells them apart."""
     segments: dict[str, asgi.App] = {}
     if "inference" in roles:
         segments.update(dict.fromkeys(inference.SEGMENTS, apps["inference"]))
     if "metrics" in roles:
         segments["metrics"] = apps["metrics"]
-    return asgi.Doors(segments, apps["management" if "management" in roles else "inference"])
+    if "management" in roles:
+        segments.update(dict.fromkeys(state.SEGMENTS, apps["state"]))
+    last = next(role for role in ("management", "inference", "metrics") if role in roles)
+    return asgi.Doors(segments, apps[last])
 
 
 def _management_app(parts: _Parts) -> asgi.App:
     # fastapi takes most of a second to import: not before somebody manages something.
     from flambeau_runtime.api.management import Verbs, make_management_app  # noqa: PLC0415
-    from flambeau_runtime.api.state import make_state_router  # noqa: PLC0415
-    from flambeau_runtime.serving.accepted import AcceptedDocument  # noqa: PLC0415
 
     verbs = Verbs(
         parts.settings,
@@ -272,10 +282,7 @@ def _management_app(parts: _Parts) -> asgi.App:
         parts.start_models.keys,
     )
     gate = make_management_gate(parts.settings, parts.keys)
-    state_gate = make_state_gate(parts.settings, parts.keys, parts.accepted)
-    accepted = parts.accepted if isinstance(parts.accepted, AcceptedDocument) else None
-    state = make_state_router(parts.catalogue, state_gate, accepted)
-    return make_management_app(verbs, gate, parts.keys, state)
+    return make_management_app(verbs, gate, parts.keys)
 
 
 def _metrics_app(parts: _Parts) -> asgi.App:
@@ -306,6 +313,13 @@ def _listening_file(state_dir: Path, urls: Urls) -> Iterator[None]:
 
 
 # the end
+
+
+async def _ask_to_leave_once_draining(catalogue: Catalogue, doors: _Doors) -> None:
+    """Watch for `POST /drain`: from then on every answer closes its connection."""
+    while not catalogue.draining:
+        await catalogue.wait_changed(catalogue.revision, LOOK_AGAIN_S)
+    doors.ask_to_leave()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,11 @@ class Entry:
         return self._stage_of_workers(self.live)
 
     def _gave_up(self, live: LiveVersion) -> bool:
-        if live.failure() is None:
-            return False
-        # A version that served may recover by itself while any of its workers is there or coming.
         counts = live.counts()
-        return not self.warm or counts.ready + counts.starting == 0
+        if not self.warm:
+            return live.failure() is not None or counts.failed > 0
+        # A version that served may recover by itself while any of its workers is there or coming.
+        return live.failure() is not None and counts.ready + counts.starting == 0
 
     def _stage_of_workers(self, live: LiveVersion) -> Stage:
         if self.warming:
@@ -349,7 +349,7 @@ class Catalogue:
             digest=None if package is None else package.digest,
             bytes=entry.total_bytes if package is None else package.size_bytes,
             fetched_bytes=entry.fetched_bytes,
-            last_failure=entry.failure or (None if live is None else live.failure()),
+            last_failure=entry.failure or (None if live is None else live.last_failure()),
         )
 
     def _why_nothing_answers(self, name: str, version: str | None) -> RuntimeFault:

@@ -70,7 +70,7 @@ class Converger:
         store: Store,
         retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
     ) -> None:
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._supervisor = supervisor
         self._store = store
         self._retry_delays_s = retry_delays_s
@@ -99,9 +99,9 @@ class Converger:
 
     def want(self, document: Document, *, cautious: bool = False) -> None:
         """Replace the wish; `cautious` (a boot) lets candidates wait until the defaults serve."""
-        self._catalogue.wanted = document
+        self.catalogue.wanted = document
         self._cautious = cautious
-        self._catalogue.touch()
+        self.catalogue.touch()
         self._awake.set()
 
     async def settled(self, model: str, version: str, timeout_s: float) -> bool:
@@ -119,7 +119,7 @@ class Converger:
             lambda: (
                 not any(
                     name == model and version in {None, known}
-                    for name, known in self._catalogue.entries
+                    for name, known in self.catalogue.entries
                 )
             ),
             timeout_s,
@@ -136,7 +136,7 @@ class Converger:
 
     def _is_settled(self, model: str, version: str) -> bool:
         spec = self._wanted(model, version)
-        entry = self._catalogue.entries.get((model, version))
+        entry = self.catalogue.entries.get((model, version))
         if entry is None or entry.spec != spec:
             return False
         if entry.failed and entry.failure is not None:
@@ -147,7 +147,7 @@ class Converger:
         return entry.live.counts().ready >= spec.workers
 
     def _wanted(self, model: str, version: str) -> VersionSpec:
-        wanted = self._catalogue.model(model)
+        wanted = self.catalogue.model(model)
         if wanted is None:
             raise ModelNotFound(model)
         for spec in wanted.versions:
@@ -164,17 +164,17 @@ class Converger:
             while steps := self._plan(loop.time()):
                 for step in steps:
                     self._carry_out(step)
-            self._catalogue.touch()
+            self.catalogue.touch()
             self._looked.set()
             self._looked = asyncio.Event()
             await self._wait_until(self._next_retry())
 
     def _plan(self, now: float) -> tuple[Step, ...]:
-        facts = self._catalogue.facts(now, cautious=self._cautious)
-        return plan_steps(self._catalogue.wanted, facts)
+        facts = self.catalogue.facts(now, cautious=self._cautious)
+        return plan_steps(self.catalogue.wanted, facts)
 
     def _next_retry(self) -> float | None:
-        due = [entry.retry_at for entry in self._catalogue.entries.values() if entry.failed]
+        due = [entry.retry_at for entry in self.catalogue.entries.values() if entry.failed]
         return min(due, default=None)
 
     async def _wait_until(self, moment: float | None) -> None:
@@ -201,8 +201,8 @@ class Converger:
 
     def _fetch(self, spec: VersionSpec) -> None:
         key = (spec.model, spec.version)
-        before = self._catalogue.entries.get(key)
-        entry = self._catalogue.entries[key] = Entry(spec)
+        before = self.catalogue.entries.get(key)
+        entry = self.catalogue.entries[key] = Entry(spec)
         if before is not None and before.spec == spec:
             entry.failure = before.failure
         self._begin(entry, self._bring)
@@ -212,7 +212,7 @@ class Converger:
         progress = self._progress(entry)
         path = await self._store.fetch(source.uri, source.digest, progress)
         entry.verifying = True
-        self._catalogue.touch()
+        self.catalogue.touch()
         try:
             package = await self._store.open(
                 path,
@@ -235,12 +235,12 @@ class Converger:
             entry.fetched_bytes, entry.total_bytes = so_far, in_all
             if loop.time() - shown_at >= PROGRESS_EVERY_S or so_far == in_all:
                 shown_at = loop.time()
-                self._catalogue.note_progress()
+                self.catalogue.note_progress()
 
         return show
 
     def _load(self, spec: VersionSpec) -> None:
-        entry = self._catalogue.entries[spec.model, spec.version]
+        entry = self.catalogue.entries[spec.model, spec.version]
         if entry.package is None:
             return
         entry.spec = spec
@@ -248,19 +248,17 @@ class Converger:
             entry.live = self._supervisor.add(spec, entry.package)
 
     def _apply(self, spec: VersionSpec) -> None:
-        entry = self._catalogue.entries[spec.model, spec.version]
+        entry = self.catalogue.entries[spec.model, spec.version]
         if entry.live is None:
             return
         with self._failing(entry):
             entry.live.apply(spec)
-            if entry.spec.workers != spec.workers:
-                entry.live.resize(spec.workers)
         entry.spec = spec
         # Workers that start after a rest are as cold as those of a new version.
         entry.warm = entry.warm and spec.workers > 0
 
     def _warm(self, spec: VersionSpec) -> None:
-        entry = self._catalogue.entries[spec.model, spec.version]
+        entry = self.catalogue.entries[spec.model, spec.version]
         if entry.live is None:
             return
         if not spec.warmup:
@@ -284,17 +282,17 @@ class Converger:
         log.info("version is ready", extra=_named(entry.spec))
 
     def _set_default(self, model: str, version: str | None) -> None:
-        before = self._catalogue.defaults.pop(model, None)
+        before = self.catalogue.defaults.pop(model, None)
         if version is not None:
-            self._catalogue.defaults[model] = version
+            self.catalogue.defaults[model] = version
         log.info(
             "default version moved", extra={"model": model, "version": version, "before": before}
         )
 
     def _retire(self, key: Key) -> None:
-        entry = self._catalogue.entries[key]
+        entry = self.catalogue.entries[key]
         if entry.stage() is Stage.BROKEN and not entry.failed and entry.live is not None:
-            self._note_failure(entry, _load_failed(entry.live.failure()))
+            self._note_failure(entry, _load_failed(entry.live.last_failure()))
         if entry.task is not None:
             entry.task.cancel()
         entry.draining = True
@@ -308,9 +306,9 @@ class Converger:
                 await self._supervisor.remove(entry.live, 0.0 if entry.failed else None)
         entry.live = None
         entry.draining = False
-        wanted = {(spec.model, spec.version) for spec in every_version(self._catalogue.wanted)}
+        wanted = {(spec.model, spec.version) for spec in every_version(self.catalogue.wanted)}
         if not entry.failed or key not in wanted:
-            del self._catalogue.entries[key]
+            del self.catalogue.entries[key]
             await self._discard(entry)
         self._awake.set()
 
@@ -319,7 +317,7 @@ class Converger:
         package = gone.package
         if package is None or any(
             entry.stage() is Stage.FETCHING or _shares(entry.package, package)
-            for entry in self._catalogue.entries.values()
+            for entry in self.catalogue.entries.values()
         ):
             return
         try:
