@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import uvloop
 
@@ -24,7 +23,6 @@ from flambeau_runtime import logs
 from flambeau_runtime.api import asgi, inference, state
 from flambeau_runtime.api.authorisation import (
     Keys,
-    PublicKeys,
     make_inference_gate,
     make_keys,
     make_management_gate,
@@ -116,10 +114,6 @@ async def _start(parts: _Parts, urls: Urls, on_started: OnStarted | None) -> Non
         on_started(urls)
 
 
-class _Accepted(PublicKeys, state.Documents, Protocol):
-    """What a managed runtime has besides: `serving.accepted.AcceptedDocument`."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Parts:
     settings: Settings
@@ -128,7 +122,7 @@ class _Parts:
     store: Store
     converger: Converger
     start_models: StartModels
-    accepted: _Accepted | None
+    accepted: state.Documents | None
     keys: Keys | None
 
 
@@ -150,7 +144,7 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
 
 async def _accept_documents(
     settings: Settings, converger: Converger, stack: AsyncExitStack
-) -> _Accepted | None:
+) -> state.Documents | None:
     if settings.managed is None:
         return None
     # pydantic parses documents; a runtime that gets none does without it until it is managed.
