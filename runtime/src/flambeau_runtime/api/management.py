@@ -317,16 +317,13 @@ async def _registered(verbs: Verbs, spec: VersionSpec, *, synchronous: bool) -> 
         raise
 
 
-def make_management_app(
-    verbs: Verbs, gate: ManagementGate, keys: Keys | None, *state_routers: APIRouter
-) -> FastAPI:
+def make_management_app(verbs: Verbs, gate: ManagementGate, keys: Keys | None = None) -> FastAPI:
     """Return the application of the management port.
 
     Args:
         verbs: what the calls work on.
         gate: raises Unauthorised when a caller may not use TorchServe's verbs.
         keys: TorchServe's key file, None when there is none.
-        state_routers: routes that bring their own authorisation along.
     """
 
     async def admit(request: Request) -> None:
@@ -337,8 +334,6 @@ def make_management_app(
         gate(peer, request.headers.get("authorization"))
 
     app = FastAPI(title="Management API", docs_url=None, redoc_url=None, openapi_url=None)
-    for router in state_routers:
-        app.include_router(router)
     app.include_router(make_management_router(verbs), dependencies=[Depends(admit)])
     _add_descriptions(app, verbs)
     if keys is not None:
