@@ -49,7 +49,7 @@ def read_manifest(directory: Path, name: str, declared: Declared = Declared()) -
     """
     path = directory / MANIFEST
     content = _read_json(path, name) if path.is_file() else {}
-    model = content.get("model") or {}
+    model = content.get("model", {})
     if not isinstance(model, dict):
         raise ArchiveInvalid(f"{name}: {MANIFEST}: model must be an object")
     fields = _Fields(name, model)

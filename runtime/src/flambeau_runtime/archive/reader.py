@@ -6,6 +6,7 @@ declared sizes.
 
 from __future__ import annotations
 
+import gzip
 import re
 import stat
 import tarfile
@@ -83,6 +84,12 @@ class Extraction:
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             self.refuse(entry, "is a file and a directory at once")
 
+    def drain(self, source: IO[bytes] | gzip.GzipFile) -> None:
+        """Read what follows the last entry, and with it the checksum."""
+        while chunk := source.read(CHUNK):
+            self.written += len(chunk)
+            self._check_size("(padding)", self.written)
+
     def refuse(self, entry: str, why: str, fix: str = AGAIN) -> None:
         """Raise ArchiveInvalid about one entry."""
         raise ArchiveInvalid(f"{self.name}: entry {entry!r} {why}; {fix}")
@@ -141,11 +148,21 @@ def extract(
         _extract_zip(file, extraction)
 
 
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    OverflowError,
+)
+
+
 @contextmanager
 def _broken(name: str, kind: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, OverflowError) as error:
+    except _BROKEN as error:
         raise ArchiveInvalid(
             f"{name}: not a complete {kind} archive ({str(error) or type(error).__name__}): it was "
             f"cut short or is something else; fetch it again, or {AGAIN}"
@@ -172,7 +189,8 @@ def _extract_zip(file: BinaryIO, extraction: Extraction) -> None:
 def _extract_tgz(file: BinaryIO, extraction: Extraction) -> None:
     with (
         _broken(extraction.name, "gzipped tar"),
-        tarfile.open(fileobj=file, mode="r|gz") as archive,
+        gzip.GzipFile(fileobj=file) as unpacked,
+        tarfile.open(fileobj=unpacked, mode="r|") as archive,
     ):
         for member in archive:
             if member.name in {".", "./"} and member.isdir():
@@ -186,6 +204,8 @@ def _extract_tgz(file: BinaryIO, extraction: Extraction) -> None:
             source = archive.extractfile(member)
             if source is not None:
                 extraction.copy(member.name, source, path)
+        # tarfile takes a missing end mark for an end; gzip checks that all of it came
+        extraction.drain(unpacked)
     _lift_top_directory(extraction.target)
 
 

@@ -37,7 +37,10 @@ def resolve(uri: str, model_store: Path | None, allowed_urls: tuple[str, ...]) -
     """
     if not uri:
         raise SourceNotFound("empty url")
-    url = urlsplit(uri)
+    try:
+        url = urlsplit(uri)
+    except ValueError as error:
+        raise SourceNotFound(f"Model not found at: {uri} ({error})") from error
     if ".." in unquote(url.path).split("/"):
         raise SourceNotFound(f"Relative path is not allowed in url: {show(url)}")
     if url.scheme in REMOTE:

@@ -36,8 +36,8 @@ class BaseHandler:
 
     - a JSON array of numbers, nested as the model's input is: one sample. Bytes are read as JSON.
     - a JSON object with such an array under `data`, `features`, `inputs` or `input`: the same.
-    - a JSON object with a list of such arrays under `instances`: several samples of one request,
-      answered by a list with as many results.
+    - a JSON list of such objects, or an object with a list of samples under `instances`: several
+      samples of one request, answered by a list with as many results.
     - a form or multipart field `data` with any of these.
 
     The samples of a batch become one tensor [N, …] of the model's own dtype: whole numbers become
@@ -171,7 +171,7 @@ class BaseHandler:
             )
         with warnings.catch_warnings():
             # users of TorchScript know; their log need not repeat it with every worker
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=Warning)
             return torch.jit.load(model_pt_path, map_location=self.device)  # type: ignore[no-untyped-call]
 
     def _load_pickled_model(
@@ -230,19 +230,22 @@ def _read_samples(row: Mapping[str, Any]) -> tuple[bool, Sequence[Any]]:
         value = row.get("body")
     if isinstance(value, (bytes, bytearray, str)):
         value = json.loads(value)
+    if isinstance(value, Mapping) and MANY_SAMPLES in value:
+        return True, [_read_sample(sample) for sample in value[MANY_SAMPLES]]
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return True, [_read_sample(sample) for sample in value]
+    return False, [_read_sample(value)]
+
+
+def _read_sample(value: Anything) -> Anything:
     if isinstance(value, Mapping):
-        if MANY_SAMPLES in value:
-            return True, value[MANY_SAMPLES]
-        key = next((key for key in ONE_SAMPLE if key in value), None)
-        if key is None:
-            raise ValueError(
-                "the body must be a JSON array of numbers, or an object with one under "
-                f"{', '.join((*ONE_SAMPLE, MANY_SAMPLES))}"
-            )
-        value = value[key]
+        value = next((value[key] for key in ONE_SAMPLE if key in value), None)
     if value is None:
-        raise ValueError("the request has no body")
-    return False, [value]
+        raise ValueError(
+            "the body must be a JSON array of numbers, or an object with one under "
+            f"{', '.join((*ONE_SAMPLE, MANY_SAMPLES))}"
+        )
+    return value
 
 
 def _input_dtype(model: Anything) -> torch.dtype | None:
