@@ -13,7 +13,7 @@ SEGMENTS = ("ping", "predictions")
 
 
 def is_healthy(catalogue: Catalogue) -> bool:
-    """Return whether every default version has, or soon will have, the workers it is wanted with."""
+    """Return whether every default version has the workers it is wanted with, or has them soon."""
     for name in {model.name for model in catalogue.wanted.models}:
         version = catalogue.default_of(name)
         live = None if version is None else catalogue.live(name, version)

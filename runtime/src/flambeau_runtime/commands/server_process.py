@@ -34,11 +34,24 @@ def holding_pid_file(path: Path) -> Iterator[Callable[[], None]]:
     Raises:
         AlreadyRunning: a server holds it.
     """
-    descriptor = _open(path)
+    descriptor = _open_and_lock(path)
     try:
-        _lock(descriptor)
         yield lambda: _write_pid(descriptor)
     finally:
+        os.close(descriptor)
+
+
+def _open_and_lock(path: Path) -> int:
+    while True:
+        descriptor = _open(path)
+        try:
+            _lock(descriptor)
+            # Between opening and locking, whoever stopped a server may have deleted the file.
+            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,8 +23,14 @@ from flambeau_runtime.serving.worker_place import Site, WorkerPlace
 from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import Telemetry
 
-FIRST_NUMBER = 9000
 NO_ERROR = (None, None, None)
+
+
+def without_hidden(environment: Mapping[str, str], hidden: str | None) -> dict[str, str]:
+    """Return what workers may see: no variable whose whole name matches the expression."""
+    if hidden is None:
+        return dict(environment)
+    return {name: value for name, value in environment.items() if not re.fullmatch(hidden, name)}
 
 
 class Supervisor:
@@ -47,10 +54,11 @@ class Supervisor:
         self.expected_workers = 0
         self._settings = settings
         self._telemetry = telemetry
-        self._environment = dict(os.environ if environment is None else environment)
+        seen = os.environ if environment is None else environment
+        self._environment = without_hidden(seen, settings.hidden_env)
         self._lives: list[LiveVersion] = []
         self._sites: dict[LiveVersion, Site] = {}
-        self._numbers = count(FIRST_NUMBER)
+        self._numbers = count(settings.first_worker_id)
         self._tasks = asyncio.TaskGroup()
         self._template: TemplateLink | None = None
         self._template_task: asyncio.Task[None] | None = None

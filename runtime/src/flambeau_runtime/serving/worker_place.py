@@ -203,7 +203,9 @@ class WorkerPlace:
         load_ms = (asyncio.get_running_loop().time() - began) * 1000
         self._site.telemetry.worker_load_ms[self.name] = load_ms
         self.failure = None
-        log.info("worker ready", extra={"worker": self.name, "pid": self.pid, "load_ms": load_ms})
+        log.info(
+            "worker ready", extra={"worker": self.name, "pid": self.pid, "load_ms": round(load_ms)}
+        )
         self._advance(WorkerEvent.LOADED)
 
     async def _feed(
