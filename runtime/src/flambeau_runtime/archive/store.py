@@ -141,6 +141,10 @@ class Store:
         if package.directory.parent == self.packages:
             await self._in_thread(lambda _: self._discard(package.directory))
 
+    def close(self) -> None:
+        """Wait for the threads, which stop at their next chunk when nobody waits for them."""
+        self._threads.shutdown()
+
     def _resolve(self, uri: str, wanted: str | None) -> Local | Remote:
         source = resolve(uri, self.model_store, self.allowed_urls)
         if wanted is not None and (self.packages / _hex(wanted)).is_dir():
