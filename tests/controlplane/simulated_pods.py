@@ -75,10 +75,14 @@ class SimulatedPod:
 
     def boot(self, committed: Document | None) -> None:
         """Start (again): the newer of the kept document and the mounted file."""
+        self.see(committed)
+        self.loaded, self.defaults = {}, {}
+
+    def see(self, committed: Document | None) -> None:
+        """Adopt the mounted file if it is newer."""
         kept = self.desired
         if committed and (kept is None or committed.sequence > kept.sequence):
             self.desired = committed
-        self.loaded, self.defaults = {}, {}
 
     def put(self, document: Document) -> None:
         """Take a document, or refuse it as the fence demands."""
@@ -199,6 +203,7 @@ class World:
     now: datetime = NOON
     born: int = 0
     last: Plan | None = None
+    eager: bool = False  # pods see the committed set before the documents reach them
 
     # what happens to it
 
@@ -262,10 +267,16 @@ class World:
         self.status = status_from_json(plan.status.to_json())
         if plan.commit:
             self.committed = document_from_json(document_to_json(plan.commit))
+            if self.eager:
+                self._show_committed()
         for name, document in plan.documents.items():
             if not self.pods[name].silent:
                 self.pods[name].put(document)
         self._scale(plan)
+
+    def _show_committed(self) -> None:
+        for pod in self.pods.values():
+            pod.see(self.committed)
 
     def _scale(self, plan: Plan) -> None:
         wanted, template = plan.children.replicas, plan.children.template.template_hash

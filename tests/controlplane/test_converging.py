@@ -1,0 +1,327 @@
+"""What holds in every history: whatever happens to the pods, the spec and the operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from flambeau_operator.plan.entries import entry_hash
+from flambeau_operator.plan.plan import Plan
+from flambeau_operator.resources.pod_state import (
+    Document,
+    SourceEntry,
+    VersionEntry,
+    VersionPhase,
+)
+from flambeau_operator.resources.quantities import share_of
+from tests.builders import archive, deployment_body, model_body
+from tests.controlplane.simulated_pods import SimulatedPod, World
+
+GOOD, BETTER, BROKEN = "1.0", "2.0", "3.0-broken"
+MODELS = ("classifier", "detector")
+
+
+def spec_models(versions: dict[str, str], workers: int) -> list[dict[str, Any]]:
+    """Return spec.models with these versions."""
+    return [
+        model_body(name, version, workers={"min": workers})
+        for name, version in sorted(versions.items())
+    ]
+
+
+def versions_of(document: Document) -> dict[tuple[str, str], VersionEntry]:
+    """Return every version that a document names."""
+    return {
+        (model.name, each.version): each for model in document.models for each in model.versions
+    }
+
+
+class Watch:
+    """Looks at every pass and says what may never be."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.failed: dict[tuple[str, str], int] = {}  # model, entry hash → generation
+        self.served: set[tuple[str, SourceEntry]] = set()
+
+    def reconcile(self) -> Plan:
+        """Make one pass and judge it."""
+        world = self.world
+        for pod in world.pods.values():
+            pod.silent_passes = pod.silent_passes + 1 if pod.silent else 0
+        plan = world.plan()
+        again = world.plan()
+        assert again == plan, "an operator that was just restarted must decide the same"
+        self.no_blind_writes(plan)
+        self.the_sequence_is_raised(plan)
+        self.only_proven_versions_are_committed(plan)
+        self.no_more_pods_change_than_allowed(plan)
+        self.no_failed_entry_comes_back(plan)
+        self.conditions_read_as_kstatus_wants(plan)
+        world.carry_out(plan)
+        world.last = plan
+        self.pods_answer_with_ready_versions()
+        return plan
+
+    def pods_answer_with_ready_versions(self) -> None:
+        for pod in self.world.pods.values():
+            for model, version in pod.defaults.items():
+                loaded = pod.loaded[model, version or ""]
+                assert loaded.phase is VersionPhase.READY
+                self.served.add((model, loaded.entry.source))
+
+    def no_blind_writes(self, plan: Plan) -> None:
+        talking = [pod for pod in self.world.pods.values() if not pod.silent]
+        if self.world.pods and not talking and self.world.committed:
+            assert not plan.documents
+            assert plan.commit is None
+        assert all(not self.world.pods[name].silent for name in plan.documents)
+
+    def the_sequence_is_raised(self, plan: Plan) -> None:
+        assert plan.status.sequence >= self.world.status.sequence
+        for document in plan.documents.values():
+            assert document.sequence == plan.status.sequence > self.world.status.sequence
+            if plan.commit:
+                assert plan.commit.sequence < document.sequence
+
+    def only_proven_versions_are_committed(self, plan: Plan) -> None:
+        if plan.commit is None or self.world.committed is None:
+            return
+        before = {model.name: model for model in self.world.committed.models}
+        for model in plan.commit.models:
+            new = model.versions[0]
+            old = before[model.name].versions[0] if model.name in before else None
+            if old and old.source == new.source:
+                continue
+            proven = self.world.pods and all(
+                is_ready(pod, model.name, new) for pod in self.world.pods.values()
+            )
+            assert proven or (old and self.is_worthless(model.name, old)), (model.name, new.version)
+
+    def is_worthless(self, model: str, old: VersionEntry) -> bool:
+        pods = self.world.pods.values()
+        everywhere = all(pod.phase(model, old.version) is VersionPhase.FAILED for pod in pods)
+        return (model, old.source) not in self.served or (bool(pods) and everywhere)
+
+    def no_more_pods_change_than_allowed(self, plan: Plan) -> None:
+        rolling = [m for m in plan.status.models if m.rollout.spec_hash]
+        assert len(rolling) <= 1, "one model at a time"
+        committed = plan.commit or self.world.committed
+        for model in rolling:
+            key = (model.name, model.target_version or "")
+            joining = [
+                name
+                for name, document in plan.documents.items()
+                if key in versions_of(document) and not self.holds(name, key)
+            ]
+            held = [pod for pod in self.world.pods.values() if self.holds(pod.name, key)]
+            proven = [pod for pod in held if pod.phase(*key) is VersionPhase.READY]
+            silent = sum(pod.silent for pod in self.world.pods.values())
+            spec = self.world.body["spec"]
+            limit = spec.get("rollout", {}).get("hot", {}).get("maxUnavailablePods", 1)
+            allowed = share_of(limit, spec.get("replicas", 1))
+            changing = len({pod.name for pod in held if not pod.silent}) - len(
+                [pod for pod in proven if not pod.silent]
+            )
+            if joining:
+                assert changing + len(joining) + silent <= allowed
+                assert [pod for pod in proven if not pod.silent] or len(joining) == 1
+            assert committed is None or key not in versions_of(committed)
+
+    def holds(self, pod: str, key: tuple[str, str]) -> bool:
+        desired = self.world.pods[pod].desired
+        held = versions_of(desired).get(key) if desired else None
+        return held is not None and held.source.uri == archive(*key)
+
+    def no_failed_entry_comes_back(self, plan: Plan) -> None:
+        generation = self.world.body["metadata"]["generation"]
+        for model in plan.status.models:
+            if model.rollout.failed_hash:
+                self.failed.setdefault((model.name, model.rollout.failed_hash), generation)
+        for document in plan.documents.values():
+            for (model_name, _), entry in versions_of(document).items():
+                since = self.failed.get((model_name, entry_hash(entry)))
+                assert since != generation, "tried again without anybody asking"
+
+    def conditions_read_as_kstatus_wants(self, plan: Plan) -> None:
+        types = [each.type for each in plan.status.conditions]
+        assert len(types) == len(set(types))
+        assert not {"Reconciling", "Stalled"} <= set(types)
+        for each in plan.status.conditions:
+            assert each.type not in {"Reconciling", "Stalled", "Suspended"} or each.status == "True"
+            assert each.observed_generation == plan.status.observed_generation
+        rolled_out = plan.status.condition("RolledOut")
+        if plan.documents or plan.commit:
+            assert rolled_out is None or rolled_out.status == "False"
+
+
+def is_ready(pod: SimulatedPod, model: str, entry: VersionEntry) -> bool:
+    """Tell whether a pod has this very version ready."""
+    loaded = pod.loaded.get((model, entry.version))
+    ready = loaded is not None and loaded.phase is VersionPhase.READY
+    return ready and loaded is not None and loaded.entry.source == entry.source and not pod.silent
+
+
+pods = st.integers(0, 4)
+works = st.tuples(st.just("work"), st.integers(1, 9))
+edits = st.tuples(
+    st.just("edit"), st.sampled_from(MODELS), st.sampled_from([GOOD, BETTER, BROKEN, None])
+)
+accidents = st.one_of(
+    st.tuples(st.just("advance"), pods),
+    st.tuples(st.just("die"), pods),
+    st.tuples(st.just("be_replaced"), pods),
+    st.tuples(st.just("fall_silent"), pods),
+    st.tuples(st.just("speak_again"), pods),
+    st.tuples(st.just("lose_the_committed_set")),
+    st.tuples(st.just("wait"), st.sampled_from([1, 60, 3600])),
+)
+wishes = st.one_of(
+    edits,
+    st.tuples(st.just("resize"), st.integers(1, 3)),
+    st.tuples(st.just("scale"), st.integers(0, 4)),
+    st.tuples(st.just("pause"), st.booleans()),
+    st.tuples(st.just("suspend"), st.booleans()),
+    st.tuples(st.just("config"), st.sampled_from(["100", "200"])),
+)
+actions = st.one_of(works, edits, accidents, works, wishes, accidents)
+limits = st.sampled_from([1, 2, 3, "25%", "50%", "100%"])
+
+
+class History:
+    """Plays actions on a world."""
+
+    def __init__(self, replicas: int, limit: int | str, *, eager: bool) -> None:
+        self.versions: dict[str, str] = {"classifier": GOOD}
+        self.workers = 1
+        self.limit = limit
+        body = deployment_body(*spec_models(self.versions, 1), replicas=replicas)
+        self.world = World(body, bad={archive(name, BROKEN) for name in MODELS})
+        self.rollout: dict[str, Any] = {"hot": {"maxUnavailablePods": limit}}
+        self.world.edit(rollout=self.rollout)
+        self.world.eager = eager
+        self.watch = Watch(self.world)
+
+    def play(self, action: tuple[Any, ...]) -> None:
+        name, *arguments = action
+        getattr(self, name)(*arguments)
+
+    def pod(self, index: int) -> SimulatedPod | None:
+        found = list(self.world.pods.values())
+        return found[index % len(found)] if found else None
+
+    def work(self, times: int) -> None:
+        for _ in range(times):
+            self.world.wait(1)
+            self.watch.reconcile()
+            self.world.advance()
+
+    def advance(self, index: int) -> None:
+        if pod := self.pod(index):
+            self.world.advance(pod.name)
+
+    def die(self, index: int) -> None:
+        if pod := self.pod(index):
+            self.world.restart(pod.name)
+
+    def be_replaced(self, index: int) -> None:
+        if pod := self.pod(index):
+            self.world.replace(pod.name)
+
+    def fall_silent(self, index: int) -> None:
+        if pod := self.pod(index):
+            pod.silent = True
+
+    def speak_again(self, index: int) -> None:
+        if pod := self.pod(index):
+            pod.silent = False
+
+    def edit(self, model: str, version: str | None) -> None:
+        wanted = {**self.versions, model: version}
+        kept = {name: each for name, each in wanted.items() if each}
+        if kept and kept != self.versions:
+            self.versions = kept
+            self.world.edit(models=spec_models(kept, self.workers))
+
+    def resize(self, count: int) -> None:
+        if count != self.workers:
+            self.workers = count
+            self.world.edit(models=spec_models(self.versions, count))
+
+    def scale(self, replicas: int) -> None:
+        self.world.edit(replicas=replicas)
+
+    def pause(self, paused: bool) -> None:
+        self.world.edit(rollout={**self.rollout, "paused": paused})
+
+    def suspend(self, suspend: bool) -> None:
+        self.world.edit(suspend=suspend)
+
+    def config(self, queue: str) -> None:
+        self.world.edit(runtime={"config": {"job_queue_size": queue}})
+
+    def lose_the_committed_set(self) -> None:
+        self.world.committed = None
+
+    def wait(self, seconds: int) -> None:
+        self.world.wait(seconds)
+
+    def calm_down(self) -> Plan:
+        """Nothing happens any more but the work itself."""
+        for pod in self.world.pods.values():
+            pod.silent = False
+        self.world.edit(suspend=False, replicas=max(1, self.world.body["spec"]["replicas"]))
+        self.world.edit(rollout=self.rollout)
+        for _ in range(150):
+            before = (self.world.snapshot(), self.world.status)
+            self.world.wait(1)
+            plan = self.watch.reconcile()
+            self.world.advance()
+            if (self.world.snapshot(), self.world.status) == before:
+                return plan
+        pytest.fail(f"no rest: {self.world.status.to_json()}")
+
+
+stories = {
+    "replicas": st.integers(0, 4),
+    "limit": limits,
+    "eager": st.booleans(),
+    "story": st.lists(actions, max_size=40),
+}
+
+
+@pytest.mark.timeout(120)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(**stories)
+def test_every_history_ends_at_the_goal_or_says_why_not(replicas, limit, eager, story):
+    history = History(replicas, limit, eager=eager)
+    history.work(8)
+    for action in story:
+        history.play(action)
+    plan = history.calm_down()
+    world = history.world
+    for name, version in history.versions.items():
+        state = world.status.model(name)
+        if version == BROKEN:
+            assert plan.status.condition("Stalled") is not None
+            assert world.defaults(name) == [state.active_version] * len(world.pods)
+        else:
+            assert world.defaults(name) == [version] * len(world.pods)
+            assert state.phase == "Serving"
+    assert {name for pod in world.pods.values() for name, _ in pod.loaded} <= set(history.versions)
+    good = BROKEN not in history.versions.values()
+    assert (world.condition("RolledOut") or ("?",))[0] == str(good)
+    at_the_goal_a_pass_plans_nothing(world)
+
+
+def at_the_goal_a_pass_plans_nothing(world: World) -> None:
+    written = world.status.model_dump_json()
+    for _ in range(2):
+        world.wait(10_000)
+        plan = world.plan()
+        assert not plan.documents
+        assert plan.commit is None
+        assert plan.events == ()
+        assert plan.status.model_dump_json() == written, "the same bytes at rest"
