@@ -164,7 +164,7 @@ class Catalogue:
         self._changed = asyncio.Event()
         self._by_default: dict[str, LiveVersion] = {}
         self._by_version: dict[Key, LiveVersion] = {}
-        self._report = self.report()
+        self._seen = (self.wanted, self.report())
 
     def route(self, name: str, version: str | None = None) -> LiveVersion:
         """Return the version that takes a request; a named version is never replaced.
@@ -269,9 +269,9 @@ class Catalogue:
 
     def note_progress(self) -> None:
         """Raise the revision if an observer can see a difference since it was raised last."""
-        report = self.report()
-        if report != self._report:
-            self._report = report
+        seen = (self.wanted, self.report())
+        if seen != self._seen:
+            self._seen = seen
             self._announce()
 
     def _announce(self) -> None:
