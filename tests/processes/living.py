@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import textwrap
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.serving.desired import Source, Timeouts, VersionSpec
@@ -33,12 +35,23 @@ def package(folder, source, **config):
     return Package("m", "1.0", folder, {}, None, 0, "handler.py", config)
 
 
+def without_torch(folder):
+    """Return the environment of a machine where torch is not installed."""
+    (folder / "torch.py").write_text("raise ImportError('torch is not installed')")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
 @asynccontextmanager
-async def living(tmp_path, source=ECHO, *, fork=False, config=None, devices=(), **wishes):
-    """Yield a live version of a handler and its supervisor; workers are executed unless `fork`."""
+async def living(tmp_path, source=ECHO, *, config=None, devices=(), fork=None, **wishes):
+    """Yield a live version of a handler and its supervisor.
+
+    Workers are executed. With `fork` they are forked: from a template with torch ("torch"), or from
+    one in whose world torch is not installed ("plain"), which is there in a moment.
+    """
     opened = package(tmp_path / "model", source, **(config or {}))
-    settings = Settings(preload_torch=fork, devices=devices)
-    async with Supervisor(settings, Telemetry()) as supervisor:
+    settings = Settings(preload_torch=fork is not None, devices=devices)
+    environment = without_torch(tmp_path) if fork == "plain" else None
+    async with Supervisor(settings, Telemetry(), environment) as supervisor:
         yield supervisor.add(replace(SPEC, **wishes), opened), supervisor
 
 
@@ -63,6 +76,17 @@ def is_alive(pid):
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def parent(pid):
+    """Return the id of a process's parent."""
+    with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  read at once
+        return int(stat.read().rpartition(")")[2].split()[1])
+
+
+def threads(pid):
+    """Return how many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 async def gone_in_time(pids, timeout_s=10.0):
