@@ -25,11 +25,11 @@ class Noted:
         self.ends = []
         self.told = asyncio.Event()
 
-    def answered(self, job, prediction):
+    def answered(self, _job, prediction):
         self.ends.append(prediction)
         self.told.set()
 
-    def failed(self, job, fault):
+    def failed(self, _job, fault):
         self.ends.append(fault)
         self.told.set()
 
@@ -65,8 +65,13 @@ class FakeWorker:
         self.lost = []
         self.metrics = []
         self.ends = []
+        self.has_ended = asyncio.Event()
         self.link = WorkerLink(self.channel.front, self.lost.append, self.metrics.append)
-        self.lane = Lane(queue, self.link, self.ends.append, MAX_RESPONSE_BYTES)
+        self.lane = Lane(queue, self.link, self._on_end, MAX_RESPONSE_BYTES)
+
+    def _on_end(self, end):
+        self.ends.append(end)
+        self.has_ended.set()
 
     async def connect(self):
         await self.link.open()
@@ -108,8 +113,7 @@ class FakeWorker:
 
     async def ended(self):
         async with asyncio.timeout(5):
-            while not self.ends:
-                await asyncio.sleep(0.002)
+            await self.has_ended.wait()
         [end] = self.ends
         return end
 

@@ -179,7 +179,7 @@ class HotPath(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's interface
         """Let go of the job: nobody waits any more."""
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -589,7 +589,7 @@ class HotPath(asyncio.Protocol):
 
     def _hand_over(self, data: bytes) -> None:
         """Give the connection to uvicorn's own protocol, with what has been read."""
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
