@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "accepted.json"
 WATCH_EVERY_S = 2.0
+NO_ERROR = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ class AcceptedDocument:
     ) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
-        await self._tasks.__aexit__(kind, error, traceback)
+        # An error of the caller's own is not wrapped into the group of these tasks.
+        cancelled = isinstance(error, asyncio.CancelledError)
+        await self._tasks.__aexit__(*((kind, error, traceback) if cancelled else NO_ERROR))
 
     @property
     def text(self) -> bytes | None:
@@ -215,8 +218,11 @@ def _parse_boot_file(text: bytes, limits: Limits, uid: str) -> BootFile:
         raise InvalidDocument((FieldProblem("", f"not JSON: {error}"),)) from None
     if not isinstance(content, dict):
         raise InvalidDocument((FieldProblem("", "must be an object with document and publicKeys"),))
-    keys = tuple(key for key in content.get("publicKeys") or () if isinstance(key, str))
-    return BootFile(_boot_document(content.get("document"), limits, uid), keys)
+    keys = content.get("publicKeys")
+    return BootFile(
+        _boot_document(content.get("document"), limits, uid),
+        tuple(key for key in keys if isinstance(key, str)) if isinstance(keys, list) else (),
+    )
 
 
 def _boot_document(content: object, limits: Limits, uid: str) -> Accepted | None:

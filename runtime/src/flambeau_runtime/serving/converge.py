@@ -49,6 +49,7 @@ PROGRESS_EVERY_S = 0.5
 """A download shows its progress at most this often, so that long polls are not woken per chunk."""
 
 LOG_TAIL_BYTES = 2048
+NO_ERROR = (None, None, None)
 
 REASONS: tuple[tuple[type[RuntimeFault], str], ...] = (
     (DigestMismatch, "DigestMismatch"),
@@ -95,7 +96,9 @@ class Converger:
         self._supervisor.changed.remove(self._awake.set)
         for task in self._running:
             task.cancel()
-        await self._tasks.__aexit__(kind, error, traceback)
+        # An error of the caller's own is not wrapped into the group of these tasks.
+        cancelled = isinstance(error, asyncio.CancelledError)
+        await self._tasks.__aexit__(*((kind, error, traceback) if cancelled else NO_ERROR))
 
     def want(self, document: Document, *, cautious: bool = False) -> None:
         """Replace the wish; `cautious` (a boot) lets candidates wait until the defaults serve."""
