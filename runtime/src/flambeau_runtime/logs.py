@@ -129,6 +129,7 @@ class AccessLog:
         """Write what is left and end the thread."""
         self._stop.set()
         self._writer.join()
+        self._sink.close()
 
     def _write_now_and_then(self) -> None:
         while not self._stop.wait(FLUSH_S):

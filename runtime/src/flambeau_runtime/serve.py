@@ -166,6 +166,7 @@ def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
             queue=live.counters.queue,
             latency_us=live.counters.latency_us,
             queue_us=live.counters.queue_us,
+            queue_wait_ms=live.queue_wait_s() * 1000,
             workers=live.counts().ready,
         )
         for live in catalogue.lives()

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 HANDLER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """TorchServe's bounds for histograms that handlers declare."""
 
+KINDS = frozenset({"counter", "gauge", "histogram"})
+
 HANDLER_SERIES_KEPT = 2_000
 """A handler that labels by request id would otherwise fill the memory of the front."""
 
@@ -49,6 +51,7 @@ class VersionMetrics:
     queue: HistogramFacts
     latency_us: float
     queue_us: float
+    queue_wait_ms: float  # of the oldest job that waits now
     workers: int
 
 
@@ -76,8 +79,6 @@ class Telemetry:
     Attributes:
         responses: answers so far by the hundreds of their status: `responses[status // 100] += 1`.
         access: the access log's `note`, or None where none is written.
-        queue_ms: how long the last batch waited in its queue (TorchServe's gauge QueueTime).
-        worker_thread_ms: time the last batch spent between front and worker beyond the handler
         (WorkerThreadTime). worker_load_ms: worker name ("W-9000-m_1.0") to the milliseconds it
         took to load. versions: reads the numbers of all versions; set by the composition root.
     """
@@ -86,18 +87,14 @@ class Telemetry:
         "_handler",
         "access",
         "handler_updates_refused",
-        "queue_ms",
         "responses",
         "versions",
         "worker_load_ms",
-        "worker_thread_ms",
     )
 
     def __init__(self) -> None:
         self.responses = [0] * 6
         self.access: Access | None = None
-        self.queue_ms = 0.0
-        self.worker_thread_ms = 0.0
         self.worker_load_ms: dict[str, float] = {}
         self.versions: Callable[[], Iterable[VersionMetrics]] = tuple
         self.handler_updates_refused = 0
@@ -125,6 +122,8 @@ class Telemetry:
         labels = {"ModelName": model, "Level": level}
         labels.update((str(name), str(value)) for name, value in update.get("dimensions") or ())
         name, kind, value = str(update["name"]), str(update["type"]), float(update["value"])
+        if kind not in KINDS:
+            raise ValueError(kind)
         key = name, tuple(sorted(labels.items()))
         series = self._handler.get(key)
         if series is None:

@@ -36,8 +36,9 @@ class RuntimeCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; called in a thread, as reading the machine takes a while."""
-        yield from self._serving(tuple(self._telemetry.versions()))
-        yield from self._host()
+        versions = tuple(self._telemetry.versions())
+        yield from self._serving(versions)
+        yield from self._host(versions)
         yield from self._machine()
         yield from _handler_families(self._telemetry.handler_metrics(), self._hostname)
 
@@ -73,7 +74,7 @@ class RuntimeCollector:
             "hostname": self._hostname,
         }
 
-    def _host(self) -> Iterator[Metric]:
+    def _host(self, versions: Sequence[VersionMetrics]) -> Iterator[Metric]:
         telemetry = self._telemetry
         host = {"Level": "Host", "Hostname": self._hostname}
         for hundreds in (2, 4, 5):
@@ -85,15 +86,13 @@ class RuntimeCollector:
                 host,
                 telemetry.responses[hundreds],
             )
+        waits = [version.queue_wait_ms for version in versions]
         yield _single(
-            "QueueTime", "Wait of the last batch, in ms.", "gauge", host, telemetry.queue_ms
-        )
-        yield _single(
-            "WorkerThreadTime",
-            "Time the last batch took besides its handler, in ms.",
+            "QueueTime",
+            "Wait of the oldest request in any queue, in ms.",
             "gauge",
             host,
-            telemetry.worker_thread_ms,
+            max(waits, default=0.0),
         )
         loading = Metric("WorkerLoadTime", "Time a worker took to load, in ms.", "gauge")
         for worker, milliseconds in telemetry.worker_load_ms.items():
