@@ -132,13 +132,12 @@ class HttpRuntimeClient:
         for left in reversed(range(patience.tries)):
             try:
                 status, answer = await self._try(pod, method, path, body, wait_s + patience.try_s)
+                return _accepted(pod, status, answer)
             except Silent as silent:
                 if left == 0:
                     raise
                 log.debug("pod silent", extra={"pod": pod.name, "why": str(silent)})
                 await asyncio.sleep(patience.between_s)
-            else:
-                return _accepted(pod, status, answer)
         raise Silent(f"{pod.name}: was never asked")
 
     async def _try(
