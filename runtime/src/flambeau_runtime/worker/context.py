@@ -10,6 +10,8 @@ from flambeau_runtime.worker.metrics import HandlerMetrics
 SERVER_NAME = "MMS"  # what TorchServe calls itself here; handlers compare it
 SERVER_VERSION = "0.12.0"  # of TorchServe, whose behaviour handlers may ask for
 
+HTTP_OK = 200
+
 HeaderValue: TypeAlias = str | dict[str, str] | None
 """A header's text; a part's content type as {"content-type": …} under the part's name."""
 
@@ -72,8 +74,8 @@ class RequestProcessor:
     def __init__(self, row: Row | None = None, headers: dict[str, Any] | None = None) -> None:
         self._row = row
         self._headers: dict[str, Any] | None = headers
-        self._response_headers: dict[str, str] = {}
-        self.status = 200
+        self._response_headers: dict[str, str] | None = None  # few handlers set any
+        self.status = HTTP_OK
         self.phrase = ""
 
     def get_request_properties(self) -> dict[str, Any]:
@@ -105,15 +107,22 @@ class RequestProcessor:
 
     def add_response_property(self, key: str, value: str) -> None:
         """Set one header of the answer."""
-        self._response_headers[key] = value
+        self.get_response_headers()[key] = value
 
     def get_response_headers(self) -> dict[str, str]:
         """Return the headers of the answer as set so far."""
+        if self._response_headers is None:
+            self._response_headers = {}
         return self._response_headers
 
     def get_response_header(self, key: str) -> str | None:
         """Return one header of the answer as set so far."""
-        return self._response_headers.get(key)
+        return self.get_response_headers().get(key)
+
+    @property
+    def untouched(self) -> bool:
+        """Tell whether the handler left status and headers alone, as nearly all do."""
+        return self._response_headers is None and self.status == HTTP_OK and not self.phrase
 
 
 class Context:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -11,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from flambeau_runtime import protocol
 from flambeau_runtime.archive.manifest import read_config
 from flambeau_runtime.errors import (
     ArchiveInvalid,
@@ -19,6 +21,7 @@ from flambeau_runtime.errors import (
     OutOfMemory,
     PredictionFailed,
 )
+from flambeau_runtime.worker import faults
 from flambeau_runtime.worker.context import Context, RequestProcessor, Row, RowResult
 from flambeau_runtime.worker.entry_point import EntryPoint, NoEntryPoint, find_entry_point
 from flambeau_runtime.worker.refusal import PredictionException
@@ -131,9 +134,9 @@ class LoadedHandler:
                 self._split.accepted_whole(data)
                 return results
         outcomes = self._run_split(rows, data)
-        faults = [outcome for outcome in outcomes if isinstance(outcome, PredictionFailed)]
-        if len(faults) == len(outcomes):
-            raise _join_faults(whole, faults[0])
+        failed = [outcome for outcome in outcomes if isinstance(outcome, PredictionFailed)]
+        if len(failed) == len(outcomes):
+            raise _join_faults(whole, failed[0])
         return [
             _problem(outcome) if isinstance(outcome, PredictionFailed) else outcome
             for outcome in outcomes
@@ -193,6 +196,7 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
     """
     model_dir = Path(message["modelDir"])
     _enter(model_dir)
+    _show_logs()
     context = Context(
         model_name=message["model"],
         model_dir=str(model_dir),
@@ -248,6 +252,13 @@ def _enter(model_dir: Path) -> None:
     sys.path.insert(0, str(model_dir))
 
 
+def _show_logs() -> None:
+    """Let what handlers log be seen: they count on TorchServe's root logger, at INFO on stdout."""
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
 def _import(handler: str, model_dir: Path) -> EntryPoint:
     try:
         return find_entry_point(handler, model_dir)
@@ -280,14 +291,16 @@ def _status(code: object) -> int:
 
 
 def _row_result(body: bytes, processor: RequestProcessor) -> RowResult:
-    headers = processor.get_response_headers()
-    if not headers and processor.status == 200:  # noqa: PLR2004  nearly every answer
-        return RowResult(body, 200, processor.phrase and _one_line(processor.phrase))
+    if processor.untouched:
+        return RowResult(body)
     return RowResult(
         body,
         _status(processor.status),
         _one_line(processor.phrase),
-        tuple((_one_line(name), _one_line(value)) for name, value in headers.items()),
+        tuple(
+            (_one_line(name), _one_line(value))
+            for name, value in processor.get_response_headers().items()
+        ),
     )
 
 
@@ -316,15 +329,5 @@ def _join_faults(whole: PredictionFailed | None, split: PredictionFailed) -> Pre
 
 
 def _problem(fault: PredictionFailed) -> RowResult:
-    """Return a fault as one row's answer, when the other rows of its batch have answers."""
-    status = 503
-    if isinstance(fault, HandlerRefused):
-        status = fault.status
-    elif isinstance(fault, OutOfMemory):
-        status = 507
-    body = {"code": status, "type": "InternalServerException", "message": str(fault)}
-    return RowResult(
-        (json.dumps(body, indent=2) + "\n").encode(),
-        status,
-        headers=(("content-type", "application/json"),),
-    )
+    """Return a fault as one row's, when the other rows of its batch have answers."""
+    return RowResult(orjson.dumps(faults.describe(fault)), protocol.ROW_FAULT)

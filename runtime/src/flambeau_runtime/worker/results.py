@@ -70,7 +70,7 @@ def dumps(value: Result) -> bytes:
 def _dumps_slowly(value: Result) -> bytes:
     try:
         return _write(value, "\n").encode()
-    except _Unusual:
+    except (_Unusual, RecursionError):
         pass
     try:
         return json.dumps(value, indent=2).encode()

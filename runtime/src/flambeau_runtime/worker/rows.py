@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,8 @@ Value: TypeAlias = Any
 """What a body decodes to: a JSON value, a str or a bytearray."""
 
 _NINES = bytes(ord("9") if byte in b"0123456789" else byte for byte in range(256))
+_PARAMETER = re.compile(r';\s*([^\s=;]+)\s*=\s*("(?:[^"\\]|\\.)*"?|[^;]*)')
+_ESCAPED = re.compile(r'\\(["\\])')
 _LONG_NUMBER = b"9" * 19  # from here on an integer may not fit into 64 bits
 
 
@@ -64,8 +67,12 @@ def loads(body: bytes) -> Value:
 
 
 def _read_form(body: bytes) -> dict[str, Any]:
-    pairs = parse_qsl(body, keep_blank_values=True)
-    return {name.decode("utf-8", "replace"): bytearray(value) for name, value in pairs}
+    # Latin-1 there and back keeps every byte, whatever the client's character set was
+    pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    return {
+        name.encode("latin-1").decode("utf-8", "replace"): bytearray(value, "latin-1")
+        for name, value in pairs
+    }
 
 
 def _read_multipart(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def _read_multipart(row: Row, processor: RequestProcessor, decode: bool) -> dict
 
 
 def split_parts(body: bytes, boundary: bytes) -> list[tuple[str, str, bytes]] | None:
-    """Return (name, content type, value) of each part; None if that is no multipart body, or cut."""
+    """Return (name, content type, value) of each part; None if it is no multipart body, or cut."""
     sections = (b"\r\n" + body).split(b"\r\n--" + boundary)
     if not sections[1:] or not sections[-1].startswith(b"--"):
         return None
@@ -104,30 +111,10 @@ def _part_headers(head: bytes) -> dict[str, str]:
 
 def parameters(header: str) -> dict[str, str]:
     """Return the parameters of a header such as `form-data; name="a; b"; filename=x`."""
-    found: dict[str, str] = {}
-    rest = header.partition(";")[2]
-    while rest:
-        name, equals, rest = rest.partition("=")
-        value, rest = _quoted(rest) if rest.lstrip().startswith('"') else _plain(rest)
-        if equals:
-            found[name.strip().lower()] = value
-    return found
+    return {match[1].lower(): _unquote(match[2]) for match in _PARAMETER.finditer(header)}
 
 
-def _quoted(text: str) -> tuple[str, str]:
-    text = text.lstrip()[1:]
-    value = []
-    characters = iter(range(len(text)))
-    for at in characters:
-        if text[at] == "\\" and text[at + 1 : at + 2] in {'"', "\\"}:
-            value.append(text[next(characters)])
-        elif text[at] == '"':
-            return "".join(value), text[at + 1 :].partition(";")[2]
-        else:
-            value.append(text[at])
-    return "".join(value), ""
-
-
-def _plain(text: str) -> tuple[str, str]:
-    value, _, rest = text.partition(";")
-    return value.strip(), rest
+def _unquote(value: str) -> str:
+    if not value.startswith('"'):
+        return value.strip()
+    return _ESCAPED.sub(r"\1", value[1:].removesuffix('"'))
