@@ -98,7 +98,7 @@ class ModelPart(_Part):
     name: Name
     required: bool = True
     default: Name | None = None
-    versions: Annotated[tuple[VersionPart, ...], Field(min_length=1, max_length=100)]
+    versions: Annotated[tuple[VersionPart, ...], Field(max_length=100)]
 
 
 class OwnerPart(_Part):
@@ -168,10 +168,13 @@ def _contradictions(part: DocumentPart) -> tuple[FieldProblem, ...]:
     found = list(_repeated([model.name for model in part.models], "models", "name"))
     for i, model in enumerate(part.models):
         versions = [version.version for version in model.versions]
-        found.extend(_repeated(versions, f"models[{i}].versions", "version"))
-        if model.default is not None and model.default not in versions:
+        if not versions:
+            # Said here: pydantic would also count an item that is wrong in itself as missing.
+            found.append(FieldProblem(f"models[{i}].versions", "needs at least one version"))
+        elif model.default is not None and model.default not in versions:
             message = f"{model.default!r} is none of the versions: {', '.join(versions)}"
             found.append(FieldProblem(f"models[{i}].default", message))
+        found.extend(_repeated(versions, f"models[{i}].versions", "version"))
     return tuple(found)
 
 
