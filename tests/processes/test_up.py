@@ -162,8 +162,8 @@ async def test_a_port_that_is_taken_is_named(workplace):
 
 
 async def test_a_terminal_gets_a_table_with_pids_and_a_command_to_try(workplace):
-    shown = await on_a_terminal(workplace / "echo.yaml", until="curl")
-    for part in ("NAME", "READY", "REASON", "AllModelsServing", "echo@1.0", "PID", "Ctrl-C"):
+    shown = await on_a_terminal(workplace / "echo.yaml", until="AllModelsServing")
+    for part in ("NAME", "READY", "REASON", "echo@1.0", "PID", "curl -H", "Ctrl-C"):
         assert part in shown
 
 
