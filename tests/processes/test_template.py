@@ -67,6 +67,15 @@ async def test_a_second_worker_of_a_torch_model_is_forked_and_there_at_once(tmp_
         assert min(one["threads"], other["threads"]) == max(1, (os.cpu_count() or 1) // 2)
 
 
+async def test_a_model_of_another_library_does_not_wait_for_torch(tmp_path):
+    async with living(tmp_path, fork="torch") as (live, supervisor):
+        assert parent(await answer(live)) == os.getpid()
+        await until(lambda: supervisor.template_ready)
+        live.resize(2)
+        await live.until_ready(2)
+        assert parent(supervisor.pids()[1]) == supervisor.template_pid
+
+
 async def test_without_torch_the_template_just_goes_without(tmp_path):
     async with living(tmp_path, fork="plain") as (live, supervisor):
         assert parent(await answer(live)) == supervisor.template_pid
@@ -102,7 +111,7 @@ async def test_workers_outlive_their_template_and_the_next_is_executed_meanwhile
         live.resize(2)
         await live.until_ready(2)
         assert parent(supervisor.pids()[1]) == os.getpid()
-        await until(lambda: supervisor.template_pid not in {None, template})
+        await until(lambda: supervisor.template_ready)
         live.resize(3)
         await live.until_ready(3)
         assert parent(supervisor.pids()[2]) == supervisor.template_pid

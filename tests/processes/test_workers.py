@@ -402,3 +402,52 @@ async def test_what_a_handler_started_dies_with_its_worker(tmp_path):
         os.kill(supervisor.pids()[0], signal.SIGKILL)
         assert await gone_in_time([sleeper])
         assert await answer(live) != sleeper
+
+
+async def test_an_error_in_the_front_kills_workers_at_once_and_stays_itself(tmp_path):
+    left = []
+
+    async def serve():
+        async with living(tmp_path, DOES_AS_TOLD) as (live, supervisor):
+            await live.until_ready(1)
+            left.extend(supervisor.pids())
+            left.append(asyncio.create_task(answer(live, b'{"sleep": 60}')))
+            await until(lambda: live.queue.outstanding == 1 and len(live.queue) == 0)
+            raise KeyError("a mistake")
+
+    with pytest.raises(KeyError, match="a mistake"):
+        await serve()
+    pid, hanging = left
+    assert await gone_in_time([pid])
+    with pytest.raises((ModelNotReady, WorkerLost)):
+        await hanging
+
+
+async def test_leaving_while_a_worker_starts_leaves_nothing_behind(tmp_path):
+    async with living(tmp_path, "import time; time.sleep(60)") as (live, supervisor):
+        await until(lambda: supervisor.pids() and live.workers()[0].state == "Loading")
+        pids = supervisor.pids()
+    assert await gone_in_time(pids)
+
+
+async def test_leaving_can_be_cut_short(tmp_path):
+    started = asyncio.Event()
+    pids = []
+
+    async def serve():
+        async with living(tmp_path, DOES_AS_TOLD) as (live, supervisor):
+            await live.until_ready(1)
+            pids.extend(supervisor.pids())
+            asking.append(asyncio.create_task(answer(live, b'{"sleep": 60}')))
+            await until(lambda: live.queue.outstanding == 1 and len(live.queue) == 0)
+            started.set()
+
+    asking = []
+    serving = asyncio.create_task(serve())
+    await started.wait()
+    await asyncio.sleep(0.05)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert await gone_in_time(pids)
+    await asyncio.gather(*asking, return_exceptions=True)

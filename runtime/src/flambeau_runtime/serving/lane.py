@@ -49,7 +49,6 @@ class Lane:
         "_watch",
         "_watch_at",
         "batches",
-        "batches",
         "busy_s",
         "link",
         "max_response_bytes",
@@ -70,7 +69,6 @@ class Lane:
         self.max_response_bytes = max_response_bytes
         self.batches = 0  # that are over
         self.busy_s = 0.0  # time with a batch in flight, for saturation
-        self.batches = 0  # how many the worker has answered
         self._batch: list[Job] = []
         self._number = 0
         self._sent_at = 0.0
@@ -171,7 +169,6 @@ class Lane:
         spent = now - self._sent_at
         jobs = len(self._batch)
         self.busy_s += spent
-        self.batches += 1
         self.batches += 1
         self._batch = []
         if self._drained is not None:

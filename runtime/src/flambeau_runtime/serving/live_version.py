@@ -103,12 +103,18 @@ class LiveVersion:
                 while self.places:
                     await self._next_change()
         except TimeoutError:
-            self._abandon_jobs()
-            for place in self.places:
-                place.drain()
-                place.kill()
+            self.abandon()
             while self.places:
                 await self._next_change()
+
+    def abandon(self) -> None:
+        """End everything now: jobs are refused, workers killed; `drain` sees the last one go."""
+        self._closing = True
+        self.spec = replace(self.spec, workers=0)
+        self._abandon_jobs()
+        for place in self.places:
+            place.drain()
+            place.kill()
 
     # facts
 

@@ -24,6 +24,7 @@ class Birth:
     additions: Mapping[str, str]  # on top of the front's environment
     threads: int
     may_fork: bool  # nothing of it has to be set before torch is imported
+    wants_torch: bool  # worth to wait for the template's import of it
 
 
 class Spawner:
@@ -55,14 +56,15 @@ class Spawner:
             os.close(output_end)
 
     async def _start(self, birth: Birth, ends: _Ends) -> WorkerProcess:
-        if birth.may_fork and self._template is not None:
+        template = self._template
+        if template is not None and birth.may_fork and (template.ready or birth.wants_torch):
             order = ForkOrder(birth.directory, birth.additions, birth.threads, ends.theirs)
             try:
-                pid = await self._template.fork(order)
+                pid = await template.fork(order)
             except TemplateGone:
                 return self._execute(birth, ends)
             process = ends.process(pid, birth.name)
-            self._template.adopt(process)
+            template.adopt(process)
             return process
         return self._execute(birth, ends)
 

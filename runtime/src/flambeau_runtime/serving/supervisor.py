@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.serving import crash_budget, placement, worker_environment
+from flambeau_runtime.serving import crash_budget, placement, torch_need, worker_environment
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
@@ -68,8 +68,10 @@ class Supervisor:
         await self._tasks.__aenter__()
         # Forking is for the CPU: a library that sees a device may touch it when it is imported.
         if self._settings.preload_torch and not self._settings.devices:
-            added = worker_environment.additions(self._environment, {}, int(usable_cpus()), None)
-            self._template = TemplateLink({**self._environment, **added})
+            threads = threads_per_worker(usable_cpus(), workers=1)
+            self._template = TemplateLink(
+                worker_environment.for_template(self._environment, threads)
+            )
             self._template.start()
             self._template_task = self._tasks.create_task(self._template.run())
         self._spawner = Spawner(self._environment, self._template)
@@ -87,6 +89,8 @@ class Supervisor:
                 for live in self._lives:
                     draining.create_task(live.drain(timeout_s))
         finally:
+            for live in self._lives:  # none has workers left but when the draining was cancelled
+                live.abandon()
             if self._template_task is not None:
                 self._template_task.cancel()
             # An error of the caller's own is not wrapped into the group of the workers' tasks.
@@ -117,6 +121,11 @@ class Supervisor:
     def template_pid(self) -> int | None:
         """The process that workers are forked from, if there is one now."""
         return None if self._template is None else self._template.pid
+
+    @property
+    def template_ready(self) -> bool:
+        """Whether the template has imported everything."""
+        return self._template is not None and self._template.ready
 
     def _places(self) -> list[WorkerPlace]:
         return [place for live in self._lives for place in live.places]
@@ -154,6 +163,7 @@ class Supervisor:
         return Birth(
             name=name,
             directory=str(package.directory),
+            wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
             additions=worker_environment.additions(
                 self._environment, spec.env, threads, self._visible(device)
             ),

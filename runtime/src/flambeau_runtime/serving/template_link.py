@@ -22,7 +22,8 @@ from flambeau_runtime.serving.worker_process import WorkerProcess, ended_child, 
 
 TEMPLATE = "flambeau_runtime.worker.template"
 LENGTH = struct.Struct("<I")
-ANSWER_S = 60.0  # includes the import of torch on a busy machine
+PRELOAD_S = 120.0  # for the import of torch, from a cold and slow disk
+ANSWER_S = 20.0
 SETTLED_S = 60.0
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class TemplateLink:
         self._ordering = asyncio.Lock()
         self._born: asyncio.Future[int] | None = None
         self._number = 0
+        self.ready = False  # everything is imported: an order takes milliseconds
         self._process: WorkerProcess | None = None
         self._children: dict[int, WorkerProcess] = {}
         self._unclaimed: dict[int, int | None] = {}  # born, not adopted: perhaps dead already
@@ -119,11 +121,12 @@ class TemplateLink:
         async with self._ordering:
             if self._control is None:
                 raise TemplateGone
+            limit_s = ANSWER_S if self.ready else PRELOAD_S
             self._born = asyncio.get_running_loop().create_future()
             self._number += 1
             try:
                 self._send(self._control, order)
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(limit_s):
                     return await self._born
             except (OSError, TimeoutError):
                 self._hang_up()
@@ -171,6 +174,8 @@ class TemplateLink:
             if not self._born.done():
                 self._unclaimed[fact["pid"]] = None
                 self._born.set_result(fact["pid"])
+        elif "ready" in fact:
+            self.ready = True
         elif "exited" in fact:
             pid, code = fact["exited"], fact["status"]
             if pid in self._children:
@@ -189,6 +194,7 @@ class TemplateLink:
     async def _bury(self) -> None:
         """Workers outlive their template, but their exit codes are lost with it."""
         self._hang_up()
+        self.ready = False
         control, self._control = self._control, None
         process, self._process = self._process, None
         children, self._children = self._children, {}

@@ -22,6 +22,15 @@ PROCESS_WIDE: Mapping[str, str] = {
 """Read by libraries when a process starts: a forked worker has them from the template."""
 
 
+def for_template(base: Mapping[str, str], threads: int) -> dict[str, str]:
+    """Return the whole environment of the process that workers are forked from.
+
+    OpenBLAS would start its threads when it is imported; workers set their number after the fork.
+    """
+    own = {} if "OPENBLAS_NUM_THREADS" in base else {"OPENBLAS_NUM_THREADS": "1"}
+    return {**base, **additions(base, {}, threads, None), **own}
+
+
 def thread_count(base: Mapping[str, str], share: int) -> int:
     """Return a worker's threads: what the user said for the whole runtime, else its share."""
     said = base.get("OMP_NUM_THREADS", "")

@@ -181,16 +181,22 @@ class WorkerPlace:
             lambda fault: _resolve(lost, LaneEnd(fault, 0)),
             lambda measured: self._site.telemetry.handler_measured(self.spec.model, measured),
         )
+        birth = self._site.birth(self.spec, self.device, self.name)
+        process: WorkerProcess | None = None
         try:
-            birth = self._site.birth(self.spec, self.device, self.name)
-            self._process = await self._site.spawner.spawn(birth, channel.worker, channel.arena_fd)
+            process = await self._site.spawner.spawn(birth, channel.worker, channel.arena_fd)
             await link.open()
-        except OSError as error:
+        except BaseException as error:
             link.close()
+            if process is not None:
+                await process.end(grace_s=0.0)
+            if not isinstance(error, OSError):
+                raise
             raise LoadFailed("WorkerDied", f"no worker process could be started: {error}") from None
         finally:
             channel.worker.close()
-        return self._process, link, lost
+        self._process = process
+        return process, link, lost
 
     async def _load(self, link: WorkerLink) -> None:
         now = self._site.queue.spec  # batching and timeouts may have changed since this place began

@@ -64,11 +64,14 @@ class WorkerProcess:
             await asyncio.wait([self.exited], timeout=grace_s)
         finally:
             self.kill()
-        await asyncio.wait([self.exited], timeout=KILL_WAIT_S)
+            try:
+                await asyncio.wait([self.exited], timeout=KILL_WAIT_S)
+            finally:
+                self.close()
         if not self.exited.done():
             log.error("worker does not die", extra={"pid": self.pid})
-        self.close()
-        return self.exited.result() if self.exited.done() else None
+            return None
+        return self.exited.result()
 
     def close(self) -> None:
         """Give the descriptors back; a process that still runs dies of it."""

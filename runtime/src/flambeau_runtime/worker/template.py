@@ -67,6 +67,7 @@ class Template:
         self._woken.setblocking(False)
         signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)
+        self._tell(ready=True)
         while True:
             readable, _, _ = select.select([self._control, self._wake], [], [])
             if self._wake in readable:
