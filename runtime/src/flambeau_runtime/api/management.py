@@ -273,8 +273,6 @@ def _add_registering_routes(router: APIRouter, verbs: Verbs) -> None:
             return _model_api_is_off()
         verbs.refuse_if_owned()
         call = calls.read_registration(spoken, verbs.settings.workers_per_model)
-        if not call.asked.url:
-            return problem(NOT_FOUND, "ModelNotFoundException", "empty url")
         spec = await registration.prepare(call.asked, verbs.store, verbs.settings)
         verbs.edit(lambda wanted: edits.with_version(wanted, spec))
         return await _registered(verbs, spec, synchronous=call.synchronous)
