@@ -3,7 +3,8 @@
 It starts in a tenth of the real one's time and obeys orders hidden in a version's `env`:
 `FAIL` (load fails with this message), `LOAD_S` (load takes so long). It keeps no model: an answer
 says which process, model and version gave it. `GET /slow/<seconds>` on the inference port takes
-its time, `POST /echo` returns its body, `POST /die` ends the process at once.
+its time, `POST /echo` returns its body, `POST /die` ends the process at once. With `stubborn=true`
+in its configuration it does not hear SIGTERM.
 """
 
 import argparse
@@ -26,6 +27,7 @@ class Runtime:
         self.flags = flags
         self.boot_file = Path(flags.boot_file)
         self.state_dir = Path(flags.state_dir)
+        self.stubborn = flags.ts_config and "stubborn=true" in Path(flags.ts_config).read_text()
         self.desired = None
         self.loaded = {}  # (model, version) -> phase, failure
         self.defaults = {}
@@ -241,7 +243,8 @@ async def main(flags):
     runtime = Runtime(flags)
     runtime.state_dir.mkdir(parents=True, exist_ok=True)
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    on_sigterm = (lambda: None) if runtime.stubborn else stop.set
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_sigterm)
     runtime.boot()
     inference = await asyncio.start_server(runtime.door(runtime.infer), "127.0.0.1", 0)
     management = await asyncio.start_server(runtime.door(runtime.manage), "127.0.0.1", 0)
