@@ -36,6 +36,7 @@ async def test_a_wanted_version_is_fetched_loaded_and_answers(world):
 
 
 async def test_phases_are_seen_one_after_the_other(world):
+    world.store.progress = ((5, 10), (10, 10))
     gate = world.store.gates[ONE.source.uri] = asyncio.Event()
     world.fleet.held.add("1.0")
     world.converger.want(document(replace(ONE, warmup=WARM)))
