@@ -1,7 +1,7 @@
 """The hot path on a real socket, with versions that answer from the test; and raw HTTP to ask it."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -146,10 +146,8 @@ class Connection:
 
     async def close(self):
         self.writer.close()
-        try:
+        with suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 class Answer:
