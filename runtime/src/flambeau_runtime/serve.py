@@ -110,6 +110,7 @@ async def serve(
 async def _start(parts: _Parts, urls: Urls, on_started: OnStarted | None) -> None:
     if parts.settings.managed is None:
         await parts.start_models.ask_for_all()
+        parts.catalogue.begin()
     if on_started is not None:
         on_started(urls)
 
@@ -127,7 +128,9 @@ class _Parts:
 
 
 async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack) -> _Parts:
-    catalogue = Catalogue(waits_for_document=settings.managed is not None)
+    catalogue = Catalogue(
+        waits_for_document=settings.managed is not None or bool(settings.load_models)
+    )
     telemetry.versions = lambda: _version_metrics(catalogue)
     store = Store(settings.state_dir / "archives", settings.model_store, settings.allowed_urls)
     supervisor = Supervisor(settings, telemetry)

@@ -152,7 +152,8 @@ class Catalogue:
         """Begin empty.
 
         Args:
-            waits_for_document: not ready before the first document (a managed runtime).
+            waits_for_document: not ready before the first document (a managed runtime), or
+                before `begin` (one that is asked for its start-up models).
         """
         self.wanted = Document()
         self.entries: dict[Key, Entry] = {}
@@ -241,6 +242,11 @@ class Catalogue:
             f"version {spec.version} of {spec.model} serves {present}; "
             "other content needs another version",
         )
+
+    def begin(self) -> None:
+        """Be ready from now on as soon as what is wanted is: the start-up models are wanted."""
+        self._waits_for_document = False
+        self.touch()
 
     def start_draining(self) -> None:
         """Stop being ready; everything that is asked is still answered."""
