@@ -16,6 +16,8 @@ class ArchiveServer(ThreadingHTTPServer):
         self.etag = '"one"'
         self.cut_after: list[int] = []  # bytes to send before hanging up, per request
         self.statuses: list[int] = []  # answers before the content, per request
+        self.stall_after: int | None = None  # bytes to send before falling silent
+        self.closing = threading.Event()
         self.redirect: str | None = None
         self.knows_ranges = True
         self.asked: list[dict[str, str]] = []  # headers of each request
@@ -58,6 +60,10 @@ class _Answer(BaseHTTPRequestHandler):
             self.send_header("ETag", server.etag)
         self.end_headers()
         end = start + server.cut_after.pop(0) if server.cut_after else len(server.content)
+        if server.stall_after is not None:
+            self.wfile.write(server.content[start : start + server.stall_after])
+            server.closing.wait()
+            return
         self.wfile.write(server.content[start:end])
         self.close_connection = True
 
@@ -82,6 +88,7 @@ def serving(content: bytes, context=None):
     try:
         yield server
     finally:
+        server.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

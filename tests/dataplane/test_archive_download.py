@@ -159,6 +159,18 @@ async def test_a_download_nobody_waits_for_stops(store, server):
     assert partial.stat().st_size < len(server.content)
 
 
+async def test_a_silent_server_does_not_hold_up_an_exit(store, server):
+    begun = asyncio.Event()
+    server.stall_after = 1_000_000
+    fetching = asyncio.create_task(store.fetch(server.url, on_progress=lambda *_: begun.set()))
+    await begun.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    async with asyncio.timeout(5):
+        await asyncio.to_thread(store.close)
+
+
 def make_certificate(tmp_path):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])

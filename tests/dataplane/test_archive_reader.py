@@ -67,6 +67,20 @@ def test_an_entry_may_not_leave_the_archive(tmp_path, make, name, why):
     assert inside(tmp_path) == {"archive.x"}
 
 
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(st.text("./\\aB:\0~", min_size=1, max_size=12), max_size=4))
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("make", [make_mar, make_tgz], ids=["zip", "tar"])
+def test_no_name_whatsoever_leaves_the_target(tmp_path_factory, make, names):
+    tmp_path = tmp_path_factory.mktemp("deep") / "er"
+    tmp_path.mkdir()
+    entries = dict.fromkeys(names, "x")
+    packed = make(tmp_path / "archive", entries)
+    with suppress(ArchiveInvalid):
+        opened(packed, tmp_path / "target")
+    assert inside(tmp_path.parent) <= {"er", "archive"}
+
+
 @pytest.mark.parametrize(
     "kind",
     [

@@ -70,6 +70,10 @@ def test_without_a_manifest_a_name_and_a_handler_are_enough(tmp_path):
         pytest.param(manifest(handler="../h.py"), "points outside", id="a handler outside"),
         pytest.param(manifest(configFile="/etc/x"), "points outside", id="a config outside"),
         pytest.param("[" * 100_000, "not JSON", id="nesting without end"),
+        pytest.param({**MANIFEST, "x": 2**70}, "passed on as JSON", id="a number beyond 64 bits"),
+        pytest.param(
+            {**MANIFEST, "x": json.loads("[" * 300 + "]" * 300)}, "passed on", id="deep nesting"
+        ),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, content, why):
@@ -91,6 +95,9 @@ def test_a_version_written_as_a_number_is_understood(tmp_path):
         pytest.param(
             "a: !!python/object/apply:os.system ['true']", "constructor", id="YAML that runs code"
         ),
+        pytest.param("a: 1208925819614629174706176", "passed on as JSON", id="a huge number"),
+        pytest.param("a: " + "[" * 300 + "]" * 300, "passed on as JSON", id="deep nesting"),
+        pytest.param("a: " + "[" * 3000, "model-config.yaml", id="nesting without end"),
         pytest.param(UNFOLDING, "more than", id="aliases that unfold without end"),
     ],
 )

@@ -6,13 +6,15 @@ certificate authorities (SSL_CERT_FILE, SSL_CERT_DIR) come from the environment.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, BinaryIO
+from typing import Any
 
 import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
@@ -21,6 +23,7 @@ from flambeau_runtime.archive.sources import Remote, refuse_link_local
 from flambeau_runtime.errors import SourceNotFound, SourceUnavailable
 
 CHUNK = 1024 * 1024
+LOOK_UP_EVERY_S = 0.5
 PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
 TRY_LATER = frozenset({408, 425, 429})
@@ -101,13 +104,14 @@ class Download:
                 self.notes.unlink(missing_ok=True)  # without a validator the next try starts anew
             raise
         with stream:
-            self._receive(stream, stream.r.status, stream.r.headers, have)
+            self._receive(stream.r, filesystem.loop, have)
 
     def _receive(
-        self, stream: BinaryIO, status: int, headers: Mapping[str, str], have: int
+        self, response: aiohttp.ClientResponse, loop: asyncio.AbstractEventLoop, have: int
     ) -> None:
-        resumed = status == PARTIAL_CONTENT and _starts_at(headers, have)
-        if status == PARTIAL_CONTENT and not resumed:
+        headers = response.headers
+        resumed = response.status == PARTIAL_CONTENT and _starts_at(headers, have)
+        if response.status == PARTIAL_CONTENT and not resumed:
             self.notes.unlink(missing_ok=True)
             raise aiohttp.ClientPayloadError("the server sent another range than was asked for")
         have = have if resumed else 0
@@ -115,14 +119,22 @@ class Download:
         total = have + int(length) if length.isdigit() else None
         self._note(headers)
         with self.partial.open("ab" if resumed else "wb") as file:
-            while chunk := stream.read(CHUNK):
-                if self.stop.is_set():
-                    raise DownloadStopped
+            while chunk := self._read(response, loop):
                 file.write(chunk)
                 have += len(chunk)
                 self.on_bytes(have, total)
         if total is not None and have < total:
             raise aiohttp.ClientPayloadError(f"{have} of {total} bytes came")
+
+    def _read(self, response: aiohttp.ClientResponse, loop: asyncio.AbstractEventLoop) -> bytes:
+        """Wait for the next bytes, and for `stop`: a silent server must not hold up an exit."""
+        reading = asyncio.run_coroutine_threadsafe(response.content.read(CHUNK), loop)
+        while not self.stop.is_set():
+            done, _ = wait([reading], timeout=LOOK_UP_EVERY_S)
+            if done:
+                return reading.result()
+        reading.cancel()
+        raise DownloadStopped
 
     def _have(self) -> int:
         return self.partial.stat().st_size if self.partial.exists() else 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import orjson
 import yaml
 
 from flambeau_runtime.errors import ArchiveInvalid
@@ -15,6 +16,7 @@ from flambeau_runtime.errors import ArchiveInvalid
 MANIFEST = "MAR-INF/MANIFEST.json"
 CONFIG = "model-config.yaml"
 NO_VERSION = "1.0"
+DEEPEST = 300  # orjson writes 254 levels
 MOST_VALUES = 100_000
 LARGEST_TEXT = 8 * 1024 * 1024
 
@@ -64,6 +66,7 @@ def read_manifest(directory: Path, name: str, declared: Declared = Declared()) -
         raise ArchiveInvalid(f"{name}: {MANIFEST}: model.handler is missing; name a handler")
     version = declared.version or fields.text("modelVersion") or NO_VERSION
     _check_handler(directory, name, handler)
+    check_json(name, MANIFEST, content)
     seen = {**content, "model": {**model, "modelName": model_name, "handler": handler}}
     seen["model"].setdefault("modelVersion", version)
     config_file = fields.file("configFile")
@@ -97,16 +100,27 @@ def read_config(directory: Path, name: str, config_file: str | None) -> Mapping[
             f"{type(config).__name__}"
         )
     _check_expansion(name, config_file, config)
+    check_json(name, config_file, to_json_types(config))
     return config
 
 
-def to_json_types(value: object) -> Any:  # noqa: ANN401  JSON at the border of the front
-    """Return YAML's value in JSON's types: keys and dates become text."""
+def to_json_types(value: object, room: int = DEEPEST) -> Any:  # noqa: ANN401  JSON at a border
+    """Return YAML's value in JSON's types: keys and dates become text, what is too deep, too."""
+    if not room:
+        return str(type(value))
     if isinstance(value, dict):
-        return {str(key): to_json_types(item) for key, item in value.items()}
+        return {str(key): to_json_types(item, room - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [to_json_types(item) for item in value]
+        return [to_json_types(item, room - 1) for item in value]
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def check_json(name: str, file: str, value: object) -> None:
+    """Refuse what the front could not pass on to a worker as JSON: it is no number, or too deep."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ArchiveInvalid(f"{name}: {file} cannot be passed on as JSON: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,10 @@ class _Stamp:
     changed_ns: int
 
 
+class HashingStopped(Exception):
+    """Nobody waits for this digest any more."""
+
+
 class Store:
     """One directory of extracted archives, and the ways into it."""
 
@@ -307,7 +311,7 @@ def _hash(file: BinaryIO, stop: threading.Event) -> str:
     buffer = memoryview(bytearray(CHUNK))
     while read := file.readinto(buffer):  # type: ignore[attr-defined]
         if stop.is_set():
-            break  # nobody will see the answer
+            raise HashingStopped
         digest.update(buffer[:read])
     return digest.hexdigest()
 
