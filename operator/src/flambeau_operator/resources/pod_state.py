@@ -326,7 +326,8 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object, otherwise: int = 0) -> int:
-    return int(value) if isinstance(value, int | float) else otherwise
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole and isinstance(value, int | float) else otherwise
 
 
 def _seconds(value: object, otherwise: float) -> float:

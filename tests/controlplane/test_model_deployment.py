@@ -1,0 +1,257 @@
+"""What a ModelDeployment may say, and what is answered to one that may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from flambeau_operator.errors import InvalidSpec
+from flambeau_operator.resources.model_deployment import parse
+from flambeau_operator.resources.quantities import format_duration, parse_duration, share_of
+from tests.builders import deployment_body, model_body
+
+
+def problems(body: dict[str, Any]) -> dict[str, str]:
+    """Return what is said about each wrong field."""
+    with pytest.raises(InvalidSpec) as caught:
+        parse(body)
+    return {each.path: str(each).removeprefix(f"{each.path}: ") for each in caught.value.problems}
+
+
+def test_the_shortest_deployment_has_the_documented_defaults():
+    spec = parse(deployment_body()).spec
+    model = spec.models[0]
+    assert spec.pods_wanted == 1
+    assert (model.required, model.workers.min, model.batching.max_size) == (True, 1, 1)
+    assert model.batching.max_delay_s == 0.1
+    assert (model.timeouts.response_s, model.timeouts.startup_s) == (120.0, 300.0)
+    assert spec.rollout.hot.max_unavailable_pods == 1
+    assert spec.rollout.progress_deadline_s == 3600.0
+    assert spec.service.port == 80
+    assert spec.disruption.termination_grace_period_s == 150.0
+    assert spec.disruption.drain_delay_s == 10.0
+
+
+def test_suspended_wants_no_pods_whatever_replicas_says():
+    assert parse(deployment_body(replicas=3, suspend=True)).spec.pods_wanted == 0
+
+
+MODEL = "spec.models[0]"
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "said"),
+    [
+        pytest.param(
+            deployment_body(model_body(worker={})),
+            f"{MODEL}.worker",
+            "unknown field, did you mean 'workers'?",
+            id="an unknown field is named with its path and the nearest known name",
+        ),
+        pytest.param(
+            deployment_body(model_body(batching={"max_size": 2})),
+            f"{MODEL}.batching.max_size",
+            "unknown field, did you mean 'maxSize'?",
+            id="another spelling of a field is unknown too",
+        ),
+        pytest.param(
+            deployment_body(zzz=1), "spec.zzz", "unknown field", id="nothing near, no guess"
+        ),
+        pytest.param(
+            deployment_body(autoscaling={}),
+            "spec.autoscaling",
+            "is not supported by this version",
+            id="a field of the API that comes later is called unsupported, not unknown",
+        ),
+        pytest.param(
+            deployment_body(model_body(workers={"min": 1, "max": 4})),
+            f"{MODEL}.workers.max",
+            "is not supported by this version",
+            id="and so inside a model",
+        ),
+        pytest.param(
+            deployment_body(model_body(version=1.0)),
+            f"{MODEL}.version",
+            "must be a string: write '1.0' in quotes",
+            id="a version that YAML reads as a number wants quotes",
+        ),
+        pytest.param(
+            deployment_body(model_body(handler={"env": {"A": False}})),
+            f"{MODEL}.handler.env.A",
+            "must be a string: write 'false' in quotes",
+            id="a variable that YAML reads as a truth value wants quotes",
+        ),
+        pytest.param(
+            deployment_body(model_body(source={"uri": "s3://bucket/a.mar"})),
+            f"{MODEL}.source.uri",
+            "s3:// is not supported by this version: use file, http or https",
+            id="a scheme that comes later",
+        ),
+        pytest.param(
+            deployment_body(model_body(source={"uri": "a.mar"})),
+            f"{MODEL}.source.uri",
+            "'a.mar' is not a file, http or https address",
+            id="a source without a scheme",
+        ),
+        pytest.param(
+            deployment_body(model_body(source={})),
+            f"{MODEL}.source.uri",
+            "is missing",
+            id="a source without an address",
+        ),
+        pytest.param(
+            deployment_body(model_body(workers={"min": "2"})),
+            f"{MODEL}.workers.min",
+            "must be a whole number",
+            id="a number in quotes is no number",
+        ),
+        pytest.param(
+            deployment_body(model_body(workers={"min": 0})),
+            f"{MODEL}.workers.min",
+            "must be at least 1",
+            id="a model without workers",
+        ),
+        pytest.param(
+            deployment_body(suspend="yes"),
+            "spec.suspend",
+            "must be true or false",
+            id="a word for a truth value",
+        ),
+        pytest.param(
+            deployment_body(model_body(batching={"maxDelay": 0.1})),
+            f"{MODEL}.batching.maxDelay",
+            "must be a duration like 500ms, 30s, 5m or 1h30m, in quotes",
+            id="a duration without a unit",
+        ),
+        pytest.param(
+            deployment_body(model_body(timeouts={"response": "0s"})),
+            f"{MODEL}.timeouts.response",
+            "must be more than 0",
+            id="no patience at all",
+        ),
+        pytest.param(
+            deployment_body(rollout={"hot": {"maxUnavailablePods": "0%"}}),
+            "spec.rollout.hot.maxUnavailablePods",
+            "must be a number of at least 1, or a percentage from 1% to 100%",
+            id="a rollout in which no pod may change",
+        ),
+        pytest.param(
+            deployment_body(model_body(), model_body()),
+            "spec.models[1].name",
+            "'classifier' is named twice",
+            id="two models of one name",
+        ),
+        pytest.param(
+            {**deployment_body(), "spec": {"models": []}},
+            "spec.models",
+            "must not be empty",
+            id="no model",
+        ),
+        pytest.param(
+            {**deployment_body(), "spec": {"models": {"a": 1}}},
+            "spec.models",
+            "must be a list",
+            id="a mapping where a list belongs",
+        ),
+        pytest.param(
+            deployment_body(metadata={"name": "My_Model"}),
+            "metadata.name",
+            "'My_Model' does not match ^[a-z]([-a-z0-9]*[a-z0-9])?$",
+            id="a name that no Service could have",
+        ),
+        pytest.param(
+            {**deployment_body(), "kind": "Deployment"},
+            "kind",
+            "must be ModelDeployment, is 'Deployment'",
+            id="another kind",
+        ),
+        pytest.param(
+            {**deployment_body(), "apiVersion": "v1"},
+            "apiVersion",
+            "must be serving.flambeau.dev/v1alpha1, is 'v1'",
+            id="another API",
+        ),
+    ],
+)
+def test_a_wrong_field_is_refused_in_plain_words(body, path, said):
+    assert problems(body)[path] == said
+
+
+def test_every_wrong_field_is_named_at_once_and_no_other():
+    body = deployment_body(
+        model_body(version=2, worker={}, source={"uri": "x"}), replicas=-1, paused=True
+    )
+    assert set(problems(body)) == {
+        "spec.models[0].version",
+        "spec.models[0].worker",
+        "spec.models[0].source.uri",
+        "spec.replicas",
+        "spec.paused",
+    }
+
+
+def test_a_pod_must_have_time_to_answer_what_it_has_begun():
+    said = problems(deployment_body(model_body(timeouts={"response": "200s"})))
+    message = said["spec.disruption.terminationGracePeriod"]
+    for part in ("disruption.drainDelay (10s)", "timeouts.response (3m20s)", "is 2m30s"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("50ms", 0.05), ("30s", 30.0), ("1h30m", 5400.0), ("1m500ms", 60.5)]
+)
+def test_durations_are_read_as_people_write_them(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "-5s", "1 day", "P1D", "1.5s", "s", 5, None, True])
+def test_nothing_else_is_a_duration(text):
+    with pytest.raises(ValueError, match="must be a duration"):
+        parse_duration(text)
+
+
+@given(st.integers(0, 86_400_000))
+def test_a_duration_that_was_written_is_read_again(milliseconds):
+    assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
+
+
+@given(st.one_of(st.integers(1, 50), st.integers(1, 100).map("{}%".format)), st.integers(0, 50))
+def test_a_share_always_lets_at_least_one_pod_change(share, total):
+    assert share_of(share, total) >= 1
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["models", "name", "source", "uri", "version", "workers", "min", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+def wrong_paths(body: dict[str, Any]) -> list[str]:
+    """Return the paths of what is refused, if anything is."""
+    try:
+        parse(body)
+    except InvalidSpec as error:
+        return [each.path for each in error.problems]
+    return []
+
+
+@given(anything)
+def test_whatever_a_spec_holds_it_is_parsed_or_refused_with_paths(spec):
+    paths = wrong_paths({**deployment_body(), "spec": spec})
+    assert all(path.startswith("spec") for path in paths)
+
+
+@given(anything)
+def test_whatever_metadata_holds_it_is_parsed_or_refused_with_paths(metadata):
+    paths = wrong_paths({**deployment_body(), "metadata": metadata})
+    assert all(path.startswith("metadata") for path in paths)
