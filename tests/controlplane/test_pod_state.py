@@ -141,15 +141,15 @@ def test_a_newer_runtime_may_say_more_and_use_phases_that_are_not_known_here():
     assert seen.phase is VersionPhase.UNKNOWN
 
 
+KNOWN = ["observed", "desired", "models", "versions", "version", "phase", "workers", "ready"]
+KNOWN += ["owner", "source", "batching", "maxSize", "env", "warmup", "lastFailure", "sequence"]
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["observed", "desired", "models", "versions", "version", "phase", "workers"]
-                + ["ready", "owner", "source", "batching", "maxSize", "env", "warmup", "sequence"]
-            ),
+            st.sampled_from(KNOWN),
             inner,
             max_size=5,
         )
