@@ -62,8 +62,10 @@ def run(command: str, timeout_s: float = 120) -> str:
 
 def run_python(block: Block) -> str:
     """Run one printed Python block as a script and return what it printed."""
+    script = Path("script.py")  # a file: TorchScript reads the source of what it compiles
+    script.write_text(block.text)
     done = subprocess.run(
-        [sys.executable, "-c", block.text], check=False, capture_output=True, text=True, timeout=120
+        [sys.executable, script], check=False, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, f"{block.text}\n{done.stdout}{done.stderr}"
     say(f"ok: the Python block under {block.heading!r}")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -41,11 +40,9 @@ def free_ports(count):
 def workplace(tmp_path_factory):
     """A folder with the example's archive in a model store, and its held-out rows."""
     folder = tmp_path_factory.mktemp("guide")
-    subprocess.run([sys.executable, EXAMPLE / "train.py"], check=True, capture_output=True)
-    shutil.copy(EXAMPLE / "build" / "model-1.0.pt", folder / "model.pt")
-    shutil.copy(EXAMPLE / "build" / "held_out.json", folder)
+    subprocess.run([sys.executable, EXAMPLE / "train.py", folder], check=True, capture_output=True)
     command = [BIN / "torch-model-archiver", "--model-name", "wine", "--version", "1.0"]
-    command += ["--serialized-file", "model.pt", "--handler", EXAMPLE / "handler.py"]
+    command += ["--serialized-file", "model-1.0.pt", "--handler", EXAMPLE / "handler.py"]
     command += ["--extra-files", EXAMPLE / "index_to_name.json", "--export-path", "store"]
     subprocess.run(command, check=True, cwd=folder)
     return folder
