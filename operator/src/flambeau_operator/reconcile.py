@@ -145,12 +145,16 @@ class Reconciler:
         self, documents: Mapping[str, Document], pods: Sequence[Pod]
     ) -> list[Outcome]:
         """PUT to all at the same time; which pods may change together was the plan's decision."""
-        puts = (
-            _outcome("put state", pod.name, self._runtimes.put_state(pod, documents[pod.name]))
-            for pod in pods
-            if pod.name in documents
-        )
-        return list(await asyncio.gather(*puts))
+        async with asyncio.TaskGroup() as tasks:
+            puts = [
+                tasks.create_task(self._put(pod, documents[pod.name]))
+                for pod in pods
+                if pod.name in documents
+            ]
+        return [put.result() for put in puts]
+
+    async def _put(self, pod: Pod, document: Document) -> Outcome:
+        return await _outcome("put state", pod.name, self._runtimes.put_state(pod, document))
 
     async def _changed(self, watched: Watched) -> None:
         try:

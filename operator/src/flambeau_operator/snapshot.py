@@ -33,10 +33,11 @@ async def take(
     """
     pods = await cluster.list_pods(ref)
     committed = await cluster.read_committed(ref)
-    states = await asyncio.gather(*(_state(runtimes, ref, pod) for pod in pods))
+    async with asyncio.TaskGroup() as tasks:
+        asking = [tasks.create_task(_state(runtimes, ref, pod)) for pod in pods]
     facts = tuple(
-        _facts(pod, state, silences.get(pod.uid, 0), is_asked(ref, pod))
-        for pod, state in zip(pods, states, strict=True)
+        _facts(pod, asked.result(), silences.get(pod.uid, 0), is_asked(ref, pod))
+        for pod, asked in zip(pods, asking, strict=True)
     )
     return Snapshot(pods=facts, committed=committed), pods
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from flambeau_operator.doors import Key, Outcome, Pod, Ref, RuntimeClient
-from flambeau_operator.errors import Conflict, FieldProblem, InvalidSpec
+from flambeau_operator.errors import Conflict, FieldProblem, InvalidSpec, Unavailable
 from flambeau_operator.local.balancer import Balancer
 from flambeau_operator.local.objects import ObjectFiles, write_file
 from flambeau_operator.local.pod import LocalPod, Surroundings, Wards, log_tail
@@ -30,6 +30,7 @@ from flambeau_operator.resources.pod_state import (
 )
 
 RUNTIME: Final = (sys.executable, "-m", "flambeau_runtime")
+CLOSE_GRACE_S: Final = 30.0  # at most, when all of it ends
 EVENTS_KEPT: Final = 100
 NAMESPACE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
@@ -124,13 +125,15 @@ class LocalCluster:
         if pods is None:
             await balancer.listen()
         try:
-            changed = self._objects.apply(key, wish, balancer.url)
             if pods is None:
-                self._begin(key, balancer)
-        except BaseException:
+                self._renew_keys(key)
+            changed = self._objects.apply(key, wish, balancer.url)
+        except Unavailable:
             if pods is None:
                 await balancer.close()
             raise
+        if pods is None:
+            self._begin(key, balancer)
         if changed:
             self._changed(key)
         return key
@@ -228,7 +231,6 @@ class LocalCluster:
             until_free=balancer.until_free,
         )
         place = Place(key.name, folder, self._command, self._boot_file(key))
-        self._renew_keys(key)
         pods = PodSet(place, balancer, surroundings)
         self._sets[key] = pods
         self._running[key] = self._tasks.create_task(pods.run(), name=f"pods of {key}")
@@ -261,9 +263,6 @@ class LocalCluster:
         told = self._events.setdefault(key, [])
         told.append(Told(self._clock(), event))
         del told[:-EVENTS_KEPT]
-
-
-CLOSE_GRACE_S: Final = 30.0
 
 
 def admit(wish: Mapping[str, Any]) -> Key:

@@ -7,10 +7,11 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import uuid
 from asyncio.subprocess import DEVNULL, STDOUT, Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from flambeau_operator.doors import Pod, RuntimeClient
-from flambeau_operator.errors import DoorFault, Silent
+from flambeau_operator.errors import DoorFault, Silent, Unavailable
 from flambeau_operator.local.balancer import Backend
+from flambeau_operator.local.objects import write_file
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ FIRST_RESTART_S: Final = 0.5
 LAST_RESTART_S: Final = 30.0
 DRAIN_CALL_S: Final = 2.0
 LOOK_AT_CLOCK_S: Final = 0.2
+LONGEST_LOG_BYTES: Final = 16 << 20
 STEADY_S: Final = 10.0  # a process that lived so long starts the back-off anew
 
 
@@ -53,6 +56,7 @@ class Template:
     template_hash: str
     argv: tuple[str, ...]
     folder: Path  # of this pod alone
+    files: Mapping[str, str]  # what must lie in it before a process starts: name and content
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class LocalPod:
             self._around.died(self)
             deaths = 1 if loop.time() - began >= STEADY_S else deaths + 1
             self._around.changed()
-            await self._rest(min(FIRST_RESTART_S * 2 ** (deaths - 1), LAST_RESTART_S))
+            await self._rest(min(FIRST_RESTART_S * 2 ** min(deaths - 1, 16), LAST_RESTART_S))
             self.restarts += 1
 
     async def _rest(self, seconds: float) -> None:
@@ -189,7 +193,7 @@ class LocalPod:
         """See one process from its start to its end."""
         try:
             process = await self._start()
-        except OSError as error:
+        except (OSError, Unavailable) as error:
             self.last_exit = f"could not be started: {error}"
             return
         self._process = process
@@ -216,6 +220,8 @@ class LocalPod:
     async def _start(self) -> Process:
         self._address_file.parent.mkdir(parents=True, exist_ok=True)
         self._address_file.unlink(missing_ok=True)
+        for name, content in self.template.files.items():
+            write_file(self.template.folder / name, content)
         with self.log_file.open("ab") as output:
             # A session of its own: Ctrl-C in a terminal reaches us alone, and we stop it in order.
             return await asyncio.create_subprocess_exec(
@@ -249,6 +255,7 @@ class LocalPod:
             if ready != self.ready:
                 self.ready = ready
                 self._around.changed()
+            trim_log(self.log_file)
             await asyncio.sleep(PROBE_READY_S if ready else PROBE_STARTING_S)
 
     async def _stop_when_asked(self, process: Process) -> None:
@@ -283,6 +290,14 @@ def read_listening(path: Path, pid: int) -> Listening | None:
         return Listening(str(content["inference"]), str(content["management"]))
     except (OSError, ValueError, KeyError, AttributeError):
         return None
+
+
+def trim_log(path: Path) -> None:
+    """Begin a log anew when it is long, keeping one predecessor; its writers append, and stay."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > LONGEST_LOG_BYTES:
+            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            os.truncate(path, 0)
 
 
 def log_tail(path: Path, size: int = 2048) -> str:

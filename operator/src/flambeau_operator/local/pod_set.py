@@ -7,13 +7,15 @@ import contextlib
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from flambeau_operator.doors import Pod
 from flambeau_operator.local.balancer import Balancer
-from flambeau_operator.local.objects import write_file
 from flambeau_operator.local.pod import LocalPod, Surroundings, Template, lowest_free
 from flambeau_operator.local.replicas import Member, next_changes
 from flambeau_operator.plan.children import Children, PodTemplate
+
+CONFIG: Final = "config.properties"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,6 @@ class PodSet:
         name = lowest_free(tuple(self._pods), f"{self._place.name}-{template.template_hash[:5]}")
         folder = self._place.folder / "pods" / name
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier session
-        folder.mkdir(parents=True)
         pod = LocalPod(
             Template(
                 name=name,
@@ -106,6 +107,7 @@ class PodSet:
                 template_hash=template.template_hash,
                 argv=(*self._place.command, *self._flags(template, folder)),
                 folder=folder,
+                files={CONFIG: _properties(template)} if template.runtime_config else {},
             ),
             self._around,
         )
@@ -122,10 +124,7 @@ class PodSet:
             "--owner-uid": template.owner_uid,
         }
         if template.runtime_config:
-            config = folder / "config.properties"
-            lines = (f"{key}={_one_line(value)}" for key, value in template.runtime_config.items())
-            write_file(config, "\n".join((*lines, "")))
-            flags["--ts-config"] = str(config)
+            flags["--ts-config"] = str(folder / CONFIG)
         return tuple(part for flag in flags.items() for part in flag)
 
     async def _see_through(self, pod: LocalPod) -> None:
@@ -142,6 +141,11 @@ class PodSet:
         self.balancer.use(pod.backend for pod in self.pods if pod.backend is not None)
         self._news.set()
         self._told()
+
+
+def _properties(template: PodTemplate) -> str:
+    lines = (f"{key}={_one_line(value)}\n" for key, value in template.runtime_config.items())
+    return "".join(lines)
 
 
 def _one_line(value: str) -> str:
