@@ -8,6 +8,8 @@ from uvicorn.server import ServerState
 
 from flambeau_runtime.api.hot_path import make_protocol
 from flambeau_runtime.errors import ModelNotFound, VersionNotFound
+from flambeau_runtime.serving.batching import JobQueue
+from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import Source, Timeouts, VersionSpec
 from flambeau_runtime.serving.job import Prediction
 from flambeau_runtime.settings import Limits, Settings
@@ -21,6 +23,7 @@ class EchoVersion:
 
     def __init__(self, answer=None):
         self.spec = VersionSpec("m", "1.0", Source("file:///m"), timeouts=Timeouts(response_s=120))
+        self.queue = JobQueue(self.spec, Counters())
         self.jobs = []
         self.hold = False
         self.refuse = None

@@ -36,6 +36,8 @@ from flambeau_runtime.api.payload import (
 )
 from flambeau_runtime.api.problems import Problem, describe, final_status
 from flambeau_runtime.errors import BadRequest, PayloadTooLarge, RuntimeFault
+from flambeau_runtime.serving.arena import BIG_BODY_BYTES, Region
+from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job, Payload, Prediction
 from flambeau_runtime.settings import Settings
@@ -76,6 +78,10 @@ class Version(Protocol):
     @property
     def spec(self) -> VersionSpec:
         """What is wanted of it."""
+
+    @property
+    def queue(self) -> JobQueue:
+        """Its queue, for the arena of its big bodies."""
 
     def submit(self, job: Job) -> None:
         """Queue a job, or raise QueueFull or ModelNotReady."""
@@ -160,6 +166,7 @@ class HotPath(asyncio.Protocol):
         self._left = 0  # bytes of the body still to come
         self._body = bytearray()
         self._chunks: ChunkedBody | None = None
+        self._big: BigBody | None = None
         self._method = self._target = b""
         self._route: Route | None = None
         self._block = self._lowered = b""
@@ -186,6 +193,7 @@ class HotPath(asyncio.Protocol):
         if self._job is not None:
             self._job.abandon()
             self._job = None
+        self._big = None
         self._state = State.LINGER
         self._rest = b""
 
@@ -318,7 +326,57 @@ class HotPath(asyncio.Protocol):
         self._state = State.BODY
         self._body = bytearray()
         self._expect()
+        if length >= BIG_BODY_BYTES:
+            return self._begin_big(data[head:], length)
         return self._continue(data[head:])
+
+    def _begin_big(self, data: bytes, length: int) -> bytes:
+        """Have the rest of a big body read to where the worker will read it, if there is room."""
+        route = self._route
+        assert route is not None  # noqa: S101  the head has been read
+        try:
+            arena = self.door.catalogue.route(route.model, route.version).queue.arena
+        except RuntimeFault:
+            arena = None  # the caller is told when the body has been read
+        region = arena.take(length) if arena is not None else None
+        if region is None:
+            return self._continue(data)
+        if data:
+            self._check(data)
+            region.view[: len(data)] = data
+        self._left = length - len(data)
+        self._big = BigBody(self, region, len(data))
+        self._read_by(self._big)
+        return b""
+
+    def _read_by(self, reader: asyncio.BaseProtocol) -> None:
+        """Change who reads the socket; a transport looks at its protocol's kind when it starts."""
+        self._transport.pause_reading()
+        self._transport.set_protocol(reader)
+        self._transport.resume_reading()
+
+    def _read_here(self) -> None:
+        if self._big is not None:
+            self._big = None
+            self._read_by(self)
+
+    def took(self, part: memoryview) -> None:
+        """Take note of a part of a big body, which is in its place."""
+        self._since = time.monotonic()
+        big = self._big
+        assert big is not None  # noqa: S101  it is the caller
+        try:
+            self._checker.feed_data(part)
+        except httptools.HttpParserError:
+            self._malformed()
+            return
+        self._left -= len(part)
+        if self._agreed is (self._left > 0):
+            self._malformed()
+        elif not self._left:
+            self._read_here()
+            self._agreed = False
+            self._submit(big.region.view, big.region)
 
     def _begin_chunked(self, data: bytes, head: int) -> bytes:
         self._began = self._since = time.monotonic()
@@ -413,7 +471,7 @@ class HotPath(asyncio.Protocol):
             return self._too_long(b"")
         return data
 
-    def _submit(self, body: bytes | bytearray) -> None:
+    def _submit(self, body: bytes | bytearray | memoryview, region: Region | None = None) -> None:
         """Make a job of the request that has been read, and queue it."""
         door, route = self.door, self._route
         assert route is not None  # noqa: S101  the head has been read
@@ -436,6 +494,7 @@ class HotPath(asyncio.Protocol):
                 route.url_path,
                 route.explain,
             )
+            payload.region = region
             job = self._job = Job(payload, self, now, now + timeout_s)
             version.submit(job)
         except RuntimeFault as fault:
@@ -527,6 +586,7 @@ class HotPath(asyncio.Protocol):
         self._state = State.LINGER
         self._since = time.monotonic()
         self._left = LINGER_BYTES
+        self._read_here()
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
@@ -599,6 +659,36 @@ class HotPath(asyncio.Protocol):
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
         successor.data_received(data)
+
+
+class BigBody(asyncio.BufferedProtocol):
+    """Reads one big body to its place in the arena, in the stead of its connection."""
+
+    def __init__(self, owner: HotPath, region: Region, filled: int) -> None:
+        self.region = region
+        self._owner = owner
+        self._filled = filled
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's interface
+        """Return the place for what is still to come, and not a byte more."""
+        return self.region.view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Tell the connection what has come."""
+        begin, self._filled = self._filled, self._filled + nbytes
+        self._owner.took(self.region.view[begin : self._filled])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass it on."""
+        self._owner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._owner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._owner.resume_writing()
 
 
 class HandedOver(HttpToolsProtocol):

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Protocol
 
 from flambeau_runtime.errors import DeadlineExceeded, QueueFull, RuntimeFault
+from flambeau_runtime.serving.arena import Arena
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
@@ -119,6 +120,7 @@ class JobQueue:
         "_turn",
         "_wait",
         "_waiting",
+        "arena",
         "counters",
         "outstanding",
         "policy",
@@ -129,6 +131,7 @@ class JobQueue:
         self.spec = spec
         self.counters = counters
         self.policy = BatchPolicy(spec.batching.max_size, spec.batching.max_delay_s)
+        self.arena = Arena.create()
         self.outstanding = 0  # jobs that wait or are with a worker
         self._waiting: deque[Job] = deque()
         self._again: deque[list[Job]] = deque()  # batches whose worker died, to be run as they are
@@ -141,7 +144,7 @@ class JobQueue:
     @property
     def arena_fd(self) -> int | None:
         """The memory for big bodies that this version's workers share with the front."""
-        return None
+        return None if self.arena is None else self.arena.fd
 
     def apply(self, spec: VersionSpec) -> None:
         """Take over batching, queue size, timeouts and retry_on_crash of a new spec at once."""

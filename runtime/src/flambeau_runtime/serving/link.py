@@ -172,7 +172,8 @@ class WorkerLink(asyncio.Protocol):
                 self._check_length(kind, length)
                 self._wanted = protocol.HEADER.size + length
                 break
-            self._dispatch(kind, batch, data[begin:end])
+            payload = data if length < MANY_BYTES else memoryview(data)
+            self._dispatch(kind, batch, payload[begin:end])
             if self._over:
                 return size
             position = end
