@@ -45,10 +45,11 @@ class ModelNotFound(RuntimeFault):
 
 
 class VersionNotFound(RuntimeFault):
-    """The model is registered, but not in that version."""
+    """The model is registered, but not in that version; `live` are those that answer."""
 
     def __init__(self, model: str, version: str, live: tuple[str, ...] = ()) -> None:
-        super().__init__(f"Model version: {version} does not exist for model: {model}")
+        others = f"; live versions: {', '.join(live)}" if live else ""
+        super().__init__(f"Model version: {version} does not exist for model: {model}{others}")
         self.model = model
         self.version = version
         self.live = live

@@ -156,7 +156,7 @@ class Converger:
         for spec in wanted.versions:
             if spec.version == version:
                 return spec
-        raise VersionNotFound(model, version, tuple(spec.version for spec in wanted.versions))
+        raise VersionNotFound(model, version)
 
     async def _converge(self) -> None:
         loop = asyncio.get_running_loop()

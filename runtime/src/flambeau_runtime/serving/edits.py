@@ -80,8 +80,7 @@ def _pick(document: Document, name: str, version: str | None) -> tuple[ModelSpec
     for spec in model.versions:
         if spec.version == chosen:
             return model, spec
-    live = tuple(spec.version for spec in model.versions)
-    raise VersionNotFound(name, chosen or "default", live)
+    raise VersionNotFound(name, chosen or "default")
 
 
 def _with_model(document: Document, model: ModelSpec) -> Document:
