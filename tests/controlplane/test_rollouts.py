@@ -436,6 +436,45 @@ def test_an_edit_in_the_middle_drops_the_candidate_and_starts_anew():
     assert world.defaults() == ["3.0", "3.0"]
 
 
+def test_no_other_pod_takes_the_next_candidate_before_the_dropped_one_has_left_the_documents():
+    world = serving(3, rollout={"hot": {"maxUnavailablePods": 2}})
+    world.edit(models=to("2.0"))
+    world.reconcile()
+    world.edit(models=to("3.0"))
+    plan = world.reconcile()
+    assert {name: versions(plan, name) for name in told(plan)} == {
+        "pod-01": {"classifier": ["1.0"]}
+    }
+
+
+def test_a_pod_takes_no_candidate_while_another_version_is_still_leaving_it():
+    world = serving(1)
+    world.edit(models=to("2.0"))
+    until(world, lambda _: world.phases("2.0") == ["Loading"])
+    world.edit(models=to("3.0"))
+    assert told(world.reconcile()) == ["pod-01"]
+    assert world.phases("2.0") == ["Loading"]
+    assert told(world.reconcile()) == []
+    world.advance()
+    assert world.phases("2.0") == [None]
+    assert told(world.reconcile()) == ["pod-01"]
+
+
+def test_a_failure_of_an_entry_that_was_mended_meanwhile_is_not_held_against_the_mended_one():
+    world = serving(2)
+    world.bad.add(archive("classifier", "2.0"))
+    world.edit(models=to("2.0"))
+    world.reconcile()
+    world.advance(times=6)
+    assert world.phases("2.0") == ["Failed", None]
+    world.bad.clear()
+    world.edit(models=to("2.0", handler={"env": {"MODE": "mended"}}))
+    assert versions(world.reconcile(), "pod-01") == {"classifier": ["1.0"]}
+    assert world.status.model("classifier").rollout.failed_hash is None
+    world.settle()
+    assert world.defaults() == ["2.0", "2.0"]
+
+
 def test_another_archive_for_the_same_candidate_version_starts_anew_as_well():
     world = serving(2)
     world.edit(models=to("2.0"))
