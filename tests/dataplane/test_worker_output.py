@@ -6,14 +6,13 @@ import time
 import pytest
 from hypothesis import given, strategies as st
 
-from flambeau_runtime.logs import MODEL_OUTPUT
 from flambeau_runtime.serving.worker_output import BURST_LINES, TAIL_BYTES, Tail, WorkerOutput
 
 
 @pytest.fixture
 def lines(caplog):
     caplog.set_level(logging.INFO)
-    return lambda: [r.getMessage() for r in caplog.records if r.name == MODEL_OUTPUT]
+    return lambda: [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
 
 
 @given(st.lists(st.binary(max_size=5000)))

@@ -358,7 +358,7 @@ async def test_what_a_worker_prints_is_kept_and_a_flood_does_not_hold_up_the_fro
             await asyncio.sleep(0.001)
             longest = max(longest, loop.time() - began)
         assert await flooding
-        assert longest < 0.5
+        assert longest < 1
         await answer(live, b'{"print": "the end"}')
         await until(lambda: live.log_tail().endswith("the end"))
         assert len(live.log_tail()) <= 2048

@@ -251,7 +251,7 @@ class WorkerPlace:
             self._died(end)
         elif end is None:
             self._died(LoadFailed("WorkerDied", "the worker's process ended"))
-        elif isinstance(end.fault, DeadlineExceeded) or end.poisoned_deaths:
+        else:  # late, or killed by a row
             self._replaced(end)
 
     def _replaced(self, end: LaneEnd) -> None:
