@@ -31,6 +31,7 @@ from flambeau_runtime.api.authorisation import (
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind
 from flambeau_runtime.archive.store import Store
+from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.start_models import StartModels, workers_at_start
@@ -67,7 +68,14 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
     ):
         telemetry = Telemetry()
         telemetry.access = access.note if access else None
-        runner.run(serve(complete, telemetry, on_started))
+        try:
+            runner.run(serve(complete, telemetry, on_started))
+        except InvalidSettings:
+            raise
+        except Exception:
+            # In the background nobody sees what Python prints at the end of a process.
+            log.exception("ended unexpectedly")
+            raise
 
 
 @contextmanager

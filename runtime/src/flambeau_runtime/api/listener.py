@@ -29,9 +29,14 @@ def bind(key: str, address: Address) -> socket.socket:
         InvalidSettings: naming key, address and what to do.
     """
     where = f"{key}={url_of(address.host, address.port)}"
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    six = ":" in address.host
     try:
-        bound = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+        bound = socket.create_server(
+            (address.host, address.port),
+            family=socket.AF_INET6 if six else socket.AF_INET,
+            backlog=BACKLOG,
+            dualstack_ipv6=address.host == "::" and socket.has_dualstack_ipv6(),
+        )
     except OSError as error:
         raise InvalidSettings(f"{where}: {_why(error, key, address)}") from None
     bound.setblocking(False)

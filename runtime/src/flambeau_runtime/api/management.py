@@ -26,6 +26,7 @@ from flambeau_runtime.errors import (
     ManagedElsewhere,
     ModelNotFound,
     ModelNotReady,
+    PayloadTooLarge,
     RuntimeFault,
     VersionNotFound,
 )
@@ -40,6 +41,7 @@ from flambeau_runtime.settings import ModelApi, Settings
 log = logging.getLogger(__name__)
 
 MOVING_DEFAULT_S = 5.0
+LARGEST_BODY = 1024 * 1024
 ACCEPTED = 202
 PARTIAL = 206
 TIMED_OUT = 408
@@ -112,10 +114,11 @@ async def parameters(request: Request) -> dict[str, Any]:
 
     Raises:
         BadRequest: a JSON body that is not an object.
+        PayloadTooLarge: a body that no call has a use for.
     """
     spoken: dict[str, Any] = dict(request.query_params)
     if request.headers.get("content-type", "").startswith(asgi.JSON):
-        body = await request.body()
+        body = await _bounded_body(request)
         try:
             fields = json.loads(body) if body else {}
         except ValueError:
@@ -124,6 +127,15 @@ async def parameters(request: Request) -> dict[str, Any]:
             raise BadRequest("The body is not a JSON object.")
         spoken.update(fields)
     return spoken
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_BODY:
+            raise PayloadTooLarge(LARGEST_BODY)
+    return bytes(body)
 
 
 Spoken = Annotated[dict[str, Any], Depends(parameters)]

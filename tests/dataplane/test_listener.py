@@ -1,0 +1,57 @@
+"""Where the runtime listens, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from flambeau_runtime.api.listener import bind, reachable_url, url_of
+from flambeau_runtime.errors import InvalidSettings
+from flambeau_runtime.settings import Address
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        pytest.param("127.0.0.1", "http://127.0.0.1:{}", id="an address is its own"),
+        pytest.param("0.0.0.0", "http://127.0.0.1:{}", id="all addresses include loopback"),  # noqa: S104  that is the case
+        pytest.param("::", "http://[::1]:{}", id="also those of IPv6"),
+        pytest.param("localhost", "http://127.0.0.1:{}", id="a name is looked up"),
+    ],
+)
+def test_a_client_on_this_machine_is_told_an_address_that_it_can_reach(host, url):
+    with bind("inference_address", Address(host, 0)) as listening:
+        assert reachable_url(listening) == url.format(listening.getsockname()[1])
+
+
+def test_an_ipv6_wildcard_takes_ipv4_callers_too():
+    with bind("inference_address", Address("::", 0)) as listening:
+        port = listening.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+
+
+def test_callers_may_connect_before_anything_is_served():
+    with bind("inference_address", Address("127.0.0.1", 0)) as listening:
+        socket.create_connection(listening.getsockname(), timeout=5).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        pytest.param("192.0.2.1", "cannot listen there", id="another machine's address"),
+        pytest.param("no-such-host.invalid", "cannot listen there", id="a name that nobody has"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_named_with_its_key(host, said):
+    with pytest.raises(InvalidSettings, match=said) as refused:
+        bind("metrics_address", Address(host, 8082))
+    assert f"metrics_address={url_of(host, 8082)}" in str(refused.value)
+
+
+def test_a_taken_port_names_key_flag_and_port():
+    with bind("inference_address", Address("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(InvalidSettings, match=f"port {port} is taken") as refused:
+            bind("inference_address", Address("127.0.0.1", port))
+    assert "inference_address or --inference-address" in str(refused.value)
