@@ -224,11 +224,13 @@ async def test_live_edits_keep_the_version_and_its_workers(world, changes):
     assert world.answering() == "1.0"
 
 
-async def test_a_version_without_workers_rests_and_wakes_up_warm(world):
+async def test_a_version_without_workers_rests_and_is_warmed_whenever_it_wakes_up(world):
     await world.wants(replace(ONE, workers=0, warmup=WARM))
     assert world.fleet.of("1.0").answered == []
-    await world.wants(replace(ONE, workers=1, warmup=WARM))
-    await world.until(lambda: len(world.fleet.of("1.0").answered) == 3)
+    for answered in (3, 6):
+        await world.wants(replace(ONE, workers=1, warmup=WARM))
+        assert len(world.fleet.of("1.0").answered) == answered
+        await world.wants(replace(ONE, workers=0, warmup=WARM))
 
 
 async def test_after_a_boot_a_candidate_is_loaded_only_once_the_default_serves(world):

@@ -1,6 +1,7 @@
 """The fence: who may change what this runtime serves, and that a restart forgets none of it."""
 
 import asyncio
+import threading
 
 import orjson
 import pytest
@@ -111,10 +112,20 @@ async def test_a_document_that_could_not_be_kept_is_not_acted_upon(tmp_path):
 
 async def test_a_caller_who_leaves_while_it_is_written_takes_nothing_back(tmp_path):
     async with started(tmp_path) as world:
+        writing, may_end = threading.Event(), threading.Event()
+        write = world.accepted._file.write
+
+        def slowly(text, sequence):
+            writing.set()
+            may_end.wait()
+            write(text, sequence)
+
+        world.accepted._file.write = slowly
         leaving = asyncio.create_task(world.put(written(7)))
-        await world.until(lambda: world.accepted.text is not None)
+        await world.until(writing.is_set)
         leaving.cancel()
         await asyncio.wait([leaving])
+        may_end.set()
         assert (await world.put(written(6))).status == 409
         assert (await world.put(written(7))).status == 202
         await world.until(lambda: world.phase("1.0") == "Ready")

@@ -1,4 +1,4 @@
-"""The runtime's one tree of errors. Facts are attributes; HTTP and gRPC codes are in `api/problems.py`.
+"""The runtime's one tree of errors. Facts are attributes; HTTP codes are in `api/problems.py`.
 
 RuntimeFault
 ├── ModelNotFound            no model of that name
@@ -93,7 +93,8 @@ class PayloadTooLarge(RuntimeFault):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The request body is larger than max_request_size ({limit} bytes); send less, or raise it."
+            f"The request body is larger than max_request_size ({limit} bytes); "
+            "send less, or raise it."
         )
         self.limit = limit
 
