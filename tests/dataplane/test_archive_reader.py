@@ -170,6 +170,15 @@ def test_a_damaged_zip_is_refused_or_harmless(tmp_path_factory, at, byte):
     assert inside(tmp_path) == {"a.mar"}
 
 
+def test_a_tar_whose_checksum_is_wrong_is_refused(tmp_path):
+    packed = make_tgz(tmp_path / "a.tar.gz")
+    content = bytearray(packed.read_bytes())
+    content[-8] ^= 1
+    packed.write_bytes(content)
+    with pytest.raises(ArchiveInvalid, match="CRC check failed"):
+        opened(packed, tmp_path / "target")
+
+
 def test_an_encrypted_zip_says_so(tmp_path):
     packed = bytearray(make_mar(tmp_path / "a.mar", {"x": "x"}, zipfile.ZIP_STORED).read_bytes())
     for header, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
