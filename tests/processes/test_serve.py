@@ -11,6 +11,7 @@ import threading
 
 import psutil
 import pytest
+import requests
 
 from tests.compat.server import call, serving, until, write_archive
 
@@ -137,13 +138,19 @@ def _in_flight(server):
     ]
 
 
+def connection_header(server):
+    """Predict as a client that would keep its connection; return what it is told about that."""
+    answer = requests.post(f"{server.inference}/predictions/echo", json={}, timeout=30)
+    assert answer.status_code == 200
+    return answer.headers["connection"]
+
+
 def test_a_draining_runtime_is_not_ready_but_answers(tmp_path):
     with serving(tmp_path, *with_model(tmp_path), "--drain-delay", "30") as server:
         until(lambda: server.manage("GET", "/ready").status == 200)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: server.manage("GET", "/ready").status == 503)
-        answer = server.predict("echo")
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert connection_header(server) == "close"
         server.process.send_signal(signal.SIGTERM)  # the second one does not wait any longer
         assert server.process.wait(20) == 0
 
@@ -155,3 +162,12 @@ def test_no_process_is_left_behind(tmp_path):
         children = psutil.Process(server.process.pid).children(recursive=True)
     assert not psutil.pid_exists(worker)
     assert not [child for child in children if child.is_running()]
+
+
+def test_asked_to_drain_it_leaves_the_endpoints_and_lets_kept_connections_go(tmp_path):
+    with serving(tmp_path, *with_model(tmp_path)) as server:
+        until(lambda: server.manage("GET", "/ready").status == 200)
+        assert connection_header(server) == "keep-alive"
+        assert server.manage("POST", "/drain").status == 202
+        assert server.manage("GET", "/ready").status == 503
+        until(lambda: connection_header(server) == "close")
