@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flambeau_operator.doors import Pod
 from flambeau_operator.errors import Refused, Silent
-from flambeau_operator.local.pod import log_tail, read_listening
+from flambeau_operator.local.pod import read_listening
+from flambeau_operator.local.pod_log import log_tail
 from flambeau_operator.resources.pod_state import (
     Document,
     ModelEntry,

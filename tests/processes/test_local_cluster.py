@@ -108,6 +108,13 @@ async def gone(pid):
             await asyncio.sleep(0.02)
 
 
+async def not_ready(url):
+    while True:
+        if (await ask(url, "/ready"))[0] == 503:
+            return
+        await asyncio.sleep(0.01)
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -162,6 +169,24 @@ async def test_scaling_up_and_down_fails_no_request():
                 await until(session, rolled_out)
                 await load.more(20)
     assert load.failed == []
+
+
+async def test_an_idle_connection_to_a_leaving_process_still_gets_an_answer_and_is_told_to_close():
+    async with session_of(manifest(replicas=2)) as session:
+        url = session.observe()[0].url
+        kept = [Connection(url), Connection(url)]
+        for connection in kept:
+            await connection.ask(predict(0))
+        await session.apply(manifest(replicas=1))
+        leaving = await until(session, lambda each: each.pods[-1].phase == "Draining")
+        async with asyncio.timeout(2):
+            await not_ready(leaving.pods[-1].management_url)
+        answers = [await connection.ask(predict(1)) for connection in kept]
+        await until(session, lambda each: len(each.pods) == 1)
+        for connection in kept:
+            connection.close()
+    assert [answer.status for answer in answers] == [200, 200]
+    assert sorted(answer.last_on_connection for answer in answers) == [False, True]
 
 
 async def test_another_template_replaces_the_processes_one_by_one_without_a_failed_request():

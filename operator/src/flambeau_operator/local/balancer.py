@@ -7,24 +7,19 @@ slowed down to the pace of the other. If no pod is ready for a while, it says so
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import json
 import logging
-import os
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 from flambeau_operator.errors import PortInUse
+from flambeau_operator.local.relay import Client, Side, Upstream
 
 log = logging.getLogger(__name__)
 
-WRITE_BUFFER_BYTES: Final = 256 << 10  # per direction, then the other side is not read
-LINGER_S: Final = 2.0  # a client may read this long what a pod said before it hung up
 RETRY_CONNECT_S: Final = 0.05
 
 
@@ -57,7 +52,7 @@ class Balancer:
         self._turn = 0
         self._changed = asyncio.Event()  # replaced whenever backends or connections change
         self._greeters: set[asyncio.Task[None]] = set()
-        self._sides: set[_Side] = set()
+        self._sides: set[Side] = set()
 
     @property
     def url(self) -> str:
@@ -124,7 +119,7 @@ class Balancer:
     async def _bind(self, host: str, port: int) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.create_server(lambda: _Client(self), host, port, backlog=1024)
+            return await loop.create_server(lambda: Client(self), host, port, backlog=1024)
         except (OSError, OverflowError) as error:
             raise PortInUse(host, port, getattr(error, "strerror", None) or str(error)) from error
 
@@ -142,14 +137,14 @@ class Balancer:
         self._turns[chosen.name] = self._turn
         return chosen
 
-    def greet(self, client: _Client) -> None:
+    def greet(self, client: Client) -> None:
         """Find a pod for a connection that was just accepted."""
         self._sides.add(client)
         greeter = asyncio.get_running_loop().create_task(self._join(client))
         self._greeters.add(greeter)
         greeter.add_done_callback(self._greeters.discard)
 
-    async def _join(self, client: _Client) -> None:
+    async def _join(self, client: Client) -> None:
         """Connect a client to a pod, trying every ready one, for as long as a client is held."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._hold_s
@@ -177,12 +172,12 @@ class Balancer:
         except TimeoutError:
             pass
 
-    async def _connect(self, client: _Client, backend: Backend) -> bool:
+    async def _connect(self, client: Client, backend: Backend) -> bool:
         loop = asyncio.get_running_loop()
         self._open[backend.name] += 1  # before the wait, so that a burst spreads
         try:
             await loop.create_connection(
-                lambda: _Upstream(self, client, backend.name), backend.host, backend.port
+                lambda: Upstream(self, client, backend.name), backend.host, backend.port
             )
         except OSError as error:
             self.release(backend.name)
@@ -202,177 +197,10 @@ class Balancer:
                 self._turns.pop(name, None)
         self._wake()
 
-    def adopt(self, side: _Side) -> None:
+    def adopt(self, side: Side) -> None:
         """Remember an open end, to cut it when all is closed."""
         self._sides.add(side)
 
-    def forget(self, side: _Side) -> None:
+    def forget(self, side: Side) -> None:
         """The end is closed."""
         self._sides.discard(side)
-
-
-class _Side(asyncio.Protocol):
-    """One end of a joined pair: what it reads is written to the other, at the other's pace."""
-
-    def __init__(self, balancer: Balancer) -> None:
-        self._balancer = balancer
-        self._peer: _Side | None = None
-        self.transport: asyncio.Transport | None = None
-        self.ended = False  # it will send nothing more
-        self.gone = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def data_received(self, data: bytes) -> None:
-        peer = self._peer
-        if peer is not None and peer.transport is not None:
-            peer.transport.write(data)
-
-    def eof_received(self) -> bool:
-        """Pass the half-close on; the other direction stays open until it ends, too."""
-        self.ended = True
-        peer = self._peer
-        if peer is None or peer.transport is None:
-            return False
-        if peer.ended:
-            peer.transport.close()
-            return False
-        if not peer.transport.is_closing():
-            peer.transport.write_eof()
-        return True
-
-    def pause_writing(self) -> None:
-        if self._peer is not None and self._peer.transport is not None:
-            self._peer.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._peer is not None and self._peer.transport is not None:
-            self._peer.transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.gone = True
-        self._balancer.forget(self)
-        peer, self._peer = self._peer, None
-        if peer is not None:
-            peer.left_alone(broken=exc is not None)
-
-    def left_alone(self, *, broken: bool) -> None:
-        """The other end is gone: send what is buffered and close, or break off as it did."""
-        self._peer = None
-        if self.transport is not None and broken:
-            self.transport.abort()
-        elif self.transport is not None:
-            self.transport.close()
-
-    def abort(self) -> None:
-        """Cut the connection now."""
-        if self.transport is not None:
-            self.transport.abort()
-
-
-class _Client(_Side):
-    """The end towards a client; it is not read before a pod is there to read for."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        cast("asyncio.Transport", transport).pause_reading()
-        self._balancer.greet(self)
-
-    def join(self, upstream: _Upstream) -> None:
-        """Let the bytes flow."""
-        self._peer = upstream
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def left_alone(self, *, broken: bool) -> None:
-        """The pod is gone, in whatever way: let the client read what it still said."""
-        del broken
-        self._peer = None
-        if self.transport is None or self.transport.is_closing():
-            return
-        if self.ended:
-            self.transport.close()
-            return
-        self.transport.resume_reading()
-        self.transport.write_eof()
-        self.linger()
-
-    def turn_away(self) -> None:
-        """Answer 503 and hang up once the client has heard it."""
-        if self.transport is None or self.transport.is_closing():
-            return
-        self.transport.resume_reading()
-        self.transport.write(NO_POD)
-        self.transport.write_eof()
-        self.linger()
-
-    def linger(self) -> None:
-        """Close soon: at once would reset a client that still sends, and lose the answer."""
-        asyncio.get_running_loop().call_later(LINGER_S, self._hang_up)
-
-    def _hang_up(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
-
-class _Upstream(_Side):
-    """The end towards a pod."""
-
-    def __init__(self, balancer: Balancer, client: _Client, name: str) -> None:
-        super().__init__(balancer)
-        self._peer = client
-        self._client = client
-        self._name = name
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._balancer.adopt(self)
-        if self._client.gone:
-            self.abort()
-        else:
-            self._client.join(self)
-
-    def eof_received(self) -> bool:
-        """The pod has said all it will: an HTTP server that hangs up reads no further request."""
-        open_still = super().eof_received()
-        if open_still:
-            self._client.linger()
-        return open_still
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._balancer.release(self._name)
-        if exc is not None and self.transport is not None:
-            # Our write may have met a reset before we read the answer that explains it (413, say).
-            for words in _last_words(self.transport):
-                self.data_received(words)
-        super().connection_lost(exc)
-
-
-def _last_words(transport: asyncio.Transport) -> Iterator[bytes]:
-    """Read what a broken connection still holds; its socket is closed only after this."""
-    descriptor = transport.get_extra_info("socket").fileno()
-    with contextlib.suppress(OSError):
-        for _ in range(16):
-            words = os.read(descriptor, 65_536)
-            if not words:
-                return
-            yield words
-
-
-def _no_pod() -> bytes:
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    body = json.dumps(
-        {"code": status, "type": "NoReadyReplica", "message": "no replica is ready to answer"},
-        indent=2,
-    )
-    return (
-        f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body) + 1}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}\n"
-    ).encode()
-
-
-NO_POD: Final = _no_pod()

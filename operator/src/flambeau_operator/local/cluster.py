@@ -17,7 +17,8 @@ from flambeau_operator.doors import Key, Outcome, Pod, Ref, RuntimeClient
 from flambeau_operator.errors import Conflict, FieldProblem, InvalidSpec, Unavailable
 from flambeau_operator.local.balancer import Balancer
 from flambeau_operator.local.objects import ObjectFiles, write_file
-from flambeau_operator.local.pod import LocalPod, Surroundings, Wards, log_tail
+from flambeau_operator.local.pod import LocalPod, Surroundings, Wards
+from flambeau_operator.local.pod_log import log_tail
 from flambeau_operator.local.pod_set import Place, PodSet
 from flambeau_operator.plan.children import Children
 from flambeau_operator.plan.plan import Event

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import uuid
 from asyncio.subprocess import DEVNULL, STDOUT, Process
@@ -22,6 +21,7 @@ from flambeau_operator.doors import Pod, RuntimeClient
 from flambeau_operator.errors import DoorFault, Silent, Unavailable
 from flambeau_operator.local.balancer import Backend
 from flambeau_operator.local.objects import write_file
+from flambeau_operator.local.pod_log import trim_log
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ FIRST_RESTART_S: Final = 0.5
 LAST_RESTART_S: Final = 30.0
 DRAIN_CALL_S: Final = 2.0
 LOOK_AT_CLOCK_S: Final = 0.2
-LONGEST_LOG_BYTES: Final = 16 << 20
 STEADY_S: Final = 10.0  # a process that lived so long starts the back-off anew
 
 
@@ -290,29 +289,6 @@ def read_listening(path: Path, pid: int) -> Listening | None:
         return Listening(str(content["inference"]), str(content["management"]))
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-
-
-def trim_log(path: Path) -> None:
-    """Begin a log anew when it is long, keeping one predecessor; its writers append, and stay."""
-    with contextlib.suppress(OSError):
-        if path.stat().st_size > LONGEST_LOG_BYTES:
-            shutil.copyfile(path, path.with_name(path.name + ".1"))
-            os.truncate(path, 0)
-
-
-def log_tail(path: Path, size: int = 2048) -> str:
-    """Return the last lines of a log, at most so many bytes."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            start = max(file.tell() - size, 0)
-            file.seek(start)
-            tail = file.read(size)
-    except OSError:
-        return ""
-    if start:
-        tail = tail[tail.find(b"\n") + 1 :]
-    return tail.decode(errors="replace").rstrip()
 
 
 def _signal_group(process: Process, number: signal.Signals) -> None:
