@@ -67,6 +67,7 @@ class SimulatedPod:
     desired: Document | None = None
     silent: bool = False
     silent_passes: int = 0
+    started_at: datetime = NOON - timedelta(hours=1)
     restarts: int = 0
     terminating: bool = False
     running: bool = True
@@ -150,7 +151,7 @@ class SimulatedPod:
             running=self.running,
             terminating=self.terminating,
             restarts=self.restarts,
-            started_at=NOON,
+            started_at=self.started_at,
             state=told,
             silent_passes=self.silent_passes,
         )

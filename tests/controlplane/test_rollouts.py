@@ -292,6 +292,17 @@ def test_when_every_pod_is_silent_nothing_is_written_and_the_status_says_so():
     assert world.status.model("classifier").active_version == "1.0"
 
 
+def test_without_any_answer_and_without_a_committed_set_what_is_remembered_is_kept():
+    world = broken()
+    before = world.status.models
+    world.committed = None
+    for pod in world.pods.values():
+        pod.silent = True
+    plan = world.reconcile()
+    assert plan.commit is None
+    assert plan.status.models == before
+
+
 # ------------------------------------------------------------------------------------ going wrong
 
 

@@ -98,6 +98,32 @@ def test_a_model_that_fails_after_it_served_is_told_with_pod_and_reason():
     assert (issue.pod, issue.reason) == ("pod-01", "InitializeFailed")
 
 
+def test_a_pod_that_was_just_started_is_not_called_silent():
+    world = World(deployment_body(replicas=2))
+    world.reconcile()
+    for pod in world.pods.values():
+        pod.silent, pod.started_at = True, world.now
+    for _ in range(5):
+        world.wait(5)
+        world.reconcile()
+    assert world.condition("Reconciling") == ("True", "PodsStarting")
+    assert world.status.pod_issues == ()
+    world.wait(5)
+    world.reconcile()
+    assert world.condition("Reconciling") == ("True", "ManagementUnreachable")
+
+
+def test_a_pod_that_does_not_stay_up_is_named():
+    world = serving(2)
+    world.pods["pod-02"].running, world.pods["pod-02"].restarts = False, 4
+    world.reconcile()
+    assert [(each.pod, each.reason) for each in world.status.pod_issues] == [
+        ("pod-02", "PodRestarting")
+    ]
+    assert world.condition("Ready") == ("True", "AllModelsServing")
+    assert world.condition("PodsAvailable") == ("False", "PodsNotReady")
+
+
 def test_at_most_ten_pods_are_named_as_issues_and_never_a_healthy_one():
     world = serving(12)
     assert world.status.pod_issues == ()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from flambeau_operator.names import versioned
 from flambeau_operator.plan.findings import Findings
-from flambeau_operator.plan.rollout import SILENT_FOR_GOOD, Decision
+from flambeau_operator.plan.rollout import Decision
 from flambeau_operator.plan.standing import Standing
 from flambeau_operator.resources.conditions import ConditionType, Reason
 from flambeau_operator.resources.deployment_status import (
@@ -38,7 +38,7 @@ def judge(findings: Findings, models: Sequence[ModelStatus]) -> tuple[Finding, .
         return (Finding(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, message),)
     stalled = _stalled(findings, models)
     found = (
-        _ready(findings, models, stalled),
+        _ready(findings, models),
         _rolled_out(findings, models, stalled),
         _progress(findings, models, stalled),
         _models_ready(findings, models),
@@ -68,7 +68,7 @@ def carry_over(
     return tuple(conditions)
 
 
-def _ready(findings: Findings, models: Sequence[ModelStatus], stalled: Finding | None) -> Finding:
+def _ready(findings: Findings, models: Sequence[ModelStatus]) -> Finding:
     ready, kind = findings.ready_pods, ConditionType.READY
     if ready:
         return Finding(kind, "True", Reason.ALL_MODELS_SERVING, _of_pods(findings, "serve"))
@@ -76,8 +76,8 @@ def _ready(findings: Findings, models: Sequence[ModelStatus], stalled: Finding |
         return Finding(kind, "False", Reason.NO_PODS, "spec.replicas is 0")
     if _gone_silent(findings):
         return Finding(kind, "Unknown", Reason.MANAGEMENT_UNREACHABLE, _silence(findings))
-    if stalled:
-        return Finding(kind, "False", stalled.reason, stalled.message)
+    if failed := _failed_model(findings, models):
+        return Finding(kind, "False", *failed)
     if not findings.fleet.reporters:
         return Finding(kind, "False", Reason.PODS_STARTING, "no pod has answered yet")
     return Finding(kind, "False", Reason.MODELS_NOT_READY, _unready(findings, models))
@@ -144,12 +144,17 @@ def _stalled(findings: Findings, models: Sequence[ModelStatus]) -> Finding | Non
     for standing in findings.taken_back:
         if reason_and_message := _taken_back(standing, models):
             return Finding(kind, "True", *reason_and_message)
+    failed = _failed_model(findings, models)
+    return Finding(kind, "True", *failed) if failed and not findings.hands_off else None
+
+
+def _failed_model(findings: Findings, models: Sequence[ModelStatus]) -> tuple[str, str] | None:
+    """Return reason and message of the first committed version that some pod has given up on."""
     for standing, model in zip(findings.standings, models, strict=True):
-        if model.phase is ModelPhase.FAILED and not findings.hands_off:
+        if model.phase is ModelPhase.FAILED:
             pod, failure = _failure(findings, standing)
             name = versioned(model.name, standing.target.version)
-            message = f"{name} failed in pod {pod}: {failure.message}"
-            return Finding(kind, "True", failure.reason, message)
+            return failure.reason, f"{name} failed in pod {pod}: {failure.message}"
     return None
 
 
@@ -221,9 +226,7 @@ def _unready(findings: Findings, models: Sequence[ModelStatus]) -> str:
 
 
 def _gone_silent(findings: Findings) -> bool:
-    silent = findings.fleet.silent
-    for_good = any(pod.silent_passes >= SILENT_FOR_GOOD for pod in silent)
-    return findings.fleet.unreachable and for_good
+    return findings.fleet.unreachable and bool(findings.fleet.gone_silent)
 
 
 def _silence(findings: Findings) -> str:

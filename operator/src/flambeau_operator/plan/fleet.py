@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from flambeau_operator.resources.observed import PodFacts, Snapshot
 from flambeau_operator.resources.pod_state import (
@@ -12,6 +13,9 @@ from flambeau_operator.resources.pod_state import (
     VersionPhase,
     VersionState,
 )
+
+SILENT_PASSES = 3  # in a row, before silence means more than a lost packet
+STARTING_S = 30.0  # a pod this young may not have opened its port yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Fleet:
     present: tuple[PodFacts, ...]  # running, and asked neither to stop nor to drain
     reporters: tuple[Reporter, ...]
     silent: tuple[PodFacts, ...]  # present, but their management API said nothing
+    gone_silent: tuple[PodFacts, ...]  # those of them that are not just starting
     replaced: tuple[PodFacts, ...]  # present, but of an older template: they leave soon
 
     @property
@@ -85,7 +90,7 @@ class Fleet:
         return max((each.desired.sequence for each in self.reporters if each.desired), default=0)
 
 
-def read_fleet(snapshot: Snapshot, owner_uid: str, template_hash: str) -> Fleet:
+def read_fleet(snapshot: Snapshot, owner_uid: str, template_hash: str, now: datetime) -> Fleet:
     """Pick out the pods of this very object (not of a namesake that was deleted) and sort them."""
     pods = tuple(
         sorted((p for p in snapshot.pods if p.owner_uid == owner_uid), key=lambda p: p.name)
@@ -94,13 +99,20 @@ def read_fleet(snapshot: Snapshot, owner_uid: str, template_hash: str) -> Fleet:
     reporters = tuple(
         Reporter(p, p.state, _own(p.state.desired, owner_uid)) for p in present if p.state
     )
+    silent = tuple(p for p in present if p.state is None)
     return Fleet(
         pods=pods,
         present=present,
         reporters=reporters,
-        silent=tuple(p for p in present if p.state is None),
+        silent=silent,
+        gone_silent=tuple(p for p in silent if _gone_silent(p, now)),
         replaced=tuple(p for p in present if p.template_hash != template_hash),
     )
+
+
+def _gone_silent(pod: PodFacts, now: datetime) -> bool:
+    starting = pod.started_at is not None and (now - pod.started_at).total_seconds() < STARTING_S
+    return pod.silent_passes >= SILENT_PASSES and not starting
 
 
 def _draining(pod: PodFacts) -> bool:

@@ -57,7 +57,7 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
     """
     now = now.replace(microsecond=0)  # Kubernetes' timestamps have no fractions
     children, uid = desired_children(deployment), deployment.metadata.uid
-    fleet = read_fleet(snapshot, uid, children.template.template_hash)
+    fleet = read_fleet(snapshot, uid, children.template.template_hash, now)
     base = committed_before(snapshot.committed, fleet, uid)
     standings = stand(deployment, base, fleet)
     # No pod answers, and there is something to lose: nothing may be changed blindly.

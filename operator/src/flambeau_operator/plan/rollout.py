@@ -17,8 +17,6 @@ from flambeau_operator.resources.model_deployment import Rollout
 from flambeau_operator.resources.pod_state import ModelEntry, VersionPhase
 from flambeau_operator.resources.quantities import format_duration, share_of
 
-SILENT_FOR_GOOD = 3  # passes; before that, a pod may just be starting
-
 
 class Step(StrEnum):
     """What a pass does with the candidate."""
@@ -166,8 +164,7 @@ def _clock(
     standing: Standing, fleet: Fleet, *, members: int, proven: int, rules: Rollout, now: datetime
 ) -> datetime | None:
     """Return since when there has been no progress; it stands still while somebody holds it."""
-    gone_silent = any(pod.silent_passes >= SILENT_FOR_GOOD for pod in fleet.silent)
-    if rules.paused or gone_silent or not members:
+    if rules.paused or fleet.gone_silent or not members:
         return None
     rollout = standing.before.rollout
     moved_on = proven > standing.before.ready_pods

@@ -11,7 +11,6 @@ from flambeau_operator.plan.conditions import Finding, carry_over, judge
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Reporter
 from flambeau_operator.plan.model_status import model_status
-from flambeau_operator.plan.rollout import SILENT_FOR_GOOD
 from flambeau_operator.resources.conditions import ConditionType, Reason
 from flambeau_operator.resources.deployment_status import ModelStatus, PodIssue, Status
 from flambeau_operator.resources.pod_state import VersionPhase
@@ -67,8 +66,12 @@ def _pod_issues(findings: Findings) -> tuple[PodIssue, ...]:
     """Name the pods that are not as they should be, the same ones in the same order each time."""
     found = [
         (pod.name, str(Reason.POD_SILENT), "its management API does not answer")
-        for pod in findings.fleet.silent
-        if pod.silent_passes >= SILENT_FOR_GOOD
+        for pod in findings.fleet.gone_silent
+    ]
+    found += [
+        (pod.name, str(Reason.POD_RESTARTING), f"it does not run, after {pod.restarts} restarts")
+        for pod in findings.fleet.pods
+        if pod.restarts and not pod.running and not pod.terminating
     ]
     for pod in findings.fleet.reporters:
         found.extend(_failures_in(pod))

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     MANAGEMENT_UNREACHABLE = "ManagementUnreachable"
     POD_SILENT = "PodSilent"
+    POD_RESTARTING = "PodRestarting"
     APPLYING = "Applying"
     INVALID_SPEC = "InvalidSpec"
     VERSION_REUSED = "VersionReused"
