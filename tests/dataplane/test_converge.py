@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from flambeau_runtime.errors import (
     ArchiveInvalid,
@@ -275,3 +276,35 @@ async def test_leaving_ends_every_task_and_keeps_the_workers():
     assert asyncio.all_tasks() == before
     assert world.fleet.numbers() == ["1.0"]
     assert world.fleet.changed == []
+
+
+# the law, with everything in motion
+
+WISHES = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(["1.0", "2.0", "3.0", "bad"]), min_size=1, unique=True),
+        st.integers(1, 3),  # workers
+        st.integers(0, 12),  # turns of the loop before the next wish
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(WISHES)
+async def test_a_model_that_answers_keeps_answering_and_the_last_wish_is_reached(wishes):
+    world = World()
+    world.fleet.broken["bad"] = "InitializeFailed"
+    async with world.converger:
+        await world.wants(ONE)
+        for numbers, workers, turns in [*wishes, (["2.0"], 1, 0)]:
+            specs = [version(number, workers=workers) for number in numbers]
+            world.converger.want(document(*specs))
+            for _ in range(turns):
+                assert world.answering() in {"1.0", "2.0", "3.0"}
+                await asyncio.sleep(0)
+        assert await world.converger.settled("vision", "2.0", 5)
+        await world.until(lambda: world.fleet.numbers() == ["2.0"])
+        await world.until(lambda: list(world.catalogue.entries) == [("vision", "2.0")])
+        assert world.answering() == "2.0"

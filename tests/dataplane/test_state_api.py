@@ -348,6 +348,7 @@ async def test_other_content_for_a_version_that_serves_is_refused_by_field(manag
 async def test_a_document_of_more_than_a_mebibyte_is_too_large(managed):
     answered = await managed.put(b" " * (1024 * 1024 + 1))
     assert answered.status == 413
+    assert answered.json()["message"] == "a document has at most 1048576 bytes"
     assert answered.headers["connection"] == "close"
     largest = orjson.dumps(written(1)).ljust(1024 * 1024)
     assert (await managed.put(largest)).status == 202

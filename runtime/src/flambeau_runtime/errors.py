@@ -7,6 +7,7 @@ RuntimeFault
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
+│   └── DocumentTooLarge     a /state document beyond its own
 ├── BadRequest               the request itself cannot be understood
 ├── PredictionFailed         the handler raised, or broke its contract
 │   ├── OutOfMemory          the handler ran out of host or device memory
@@ -99,6 +100,14 @@ class PayloadTooLarge(RuntimeFault):
         self.limit = limit
 
 
+class DocumentTooLarge(PayloadTooLarge):
+    """A /state document is larger than any may be."""
+
+    def __init__(self, limit: int) -> None:
+        RuntimeFault.__init__(self, f"a document has at most {limit} bytes")
+        self.limit = limit
+
+
 class BadRequest(RuntimeFault):
     """The request cannot be understood."""
 
@@ -187,7 +196,9 @@ class InvalidDocument(RuntimeFault):
     """A /state document has wrong fields; nothing was changed."""
 
     def __init__(self, problems: tuple[FieldProblem, ...]) -> None:
-        super().__init__("; ".join(f"{problem.path}: {problem.message}" for problem in problems))
+        super().__init__(
+            "; ".join(f"{it.path}: {it.message}" if it.path else it.message for it in problems)
+        )
         self.problems = problems
 
 

@@ -22,9 +22,9 @@ from flambeau_runtime.api import asgi, problems
 from flambeau_runtime.api.authorisation import PublicKeys, StateGate
 from flambeau_runtime.errors import (
     BadRequest,
+    DocumentTooLarge,
     InvalidDocument,
     ModelNotFound,
-    PayloadTooLarge,
     RuntimeFault,
     StaleDocument,
     Unauthorised,
@@ -85,7 +85,7 @@ class _Call:
         """Read the whole body.
 
         Raises:
-            PayloadTooLarge: it is larger than any document may be.
+            DocumentTooLarge: it is larger than any document may be.
             ClientLeft: it ended half-way.
         """
         parts: list[bytes] = []
@@ -97,7 +97,7 @@ class _Call:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > LARGEST_DOCUMENT:
-                raise PayloadTooLarge(LARGEST_DOCUMENT)
+                raise DocumentTooLarge(LARGEST_DOCUMENT)
             if not message.get("more_body", False):
                 return b"".join(parts)
 
@@ -155,7 +155,7 @@ def _refusal(fault: RuntimeFault) -> _Answer:
         content["current"] = {"uid": fault.uid, "sequence": fault.sequence}
     if isinstance(fault, InvalidDocument):
         content["errors"] = [{"path": it.path, "message": it.message} for it in fault.problems]
-    headers = [("connection", "close")] if isinstance(fault, PayloadTooLarge) else []
+    headers = [("connection", "close")] if isinstance(fault, DocumentTooLarge) else []
     if isinstance(fault, Unauthorised) and told.status == HTTPStatus.UNAUTHORIZED:
         headers.append(("www-authenticate", "Bearer"))
     return _Answer(told.status, content, tuple(headers))

@@ -35,7 +35,6 @@ from flambeau_runtime.serving.steps import (
     Key,
     Stage,
     VersionFacts,
-    every_version,
     same_content,
 )
 
@@ -378,13 +377,3 @@ class Catalogue:
         if report.phase is Phase.FAILED and report.last_failure is not None:
             return f"failed ({report.last_failure.reason}): {report.last_failure.message}"
         return NOT_READY.get(report.phase, "cannot answer now.")
-
-
-def pending(catalogue: Catalogue) -> tuple[VersionSpec, ...]:
-    """Return the wanted versions that have not arrived."""
-    return tuple(
-        spec
-        for spec in every_version(catalogue.wanted)
-        if (entry := catalogue.entries.get((spec.model, spec.version))) is None
-        or entry.stage() not in ARRIVED
-    )

@@ -12,18 +12,14 @@ from typing import Any, Self
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import (
-    ArchiveInvalid,
-    DigestMismatch,
-    LoadFailed,
     ModelNotFound,
     RuntimeFault,
-    SourceUnavailable,
     VersionNotFound,
 )
 from flambeau_runtime.serving import warmup
 from flambeau_runtime.serving.catalogue import Catalogue, Entry
 from flambeau_runtime.serving.desired import Document, VersionSpec
-from flambeau_runtime.serving.observed import Failure
+from flambeau_runtime.serving.failures import error_of, failure_of
 from flambeau_runtime.serving.steps import (
     ARRIVED,
     Apply,
@@ -48,14 +44,7 @@ RETRY_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 PROGRESS_EVERY_S = 0.5
 """A download shows its progress at most this often, so that long polls are not woken per chunk."""
 
-LOG_TAIL_BYTES = 2048
 NO_ERROR = (None, None, None)
-
-REASONS: tuple[tuple[type[RuntimeFault], str], ...] = (
-    (DigestMismatch, "DigestMismatch"),
-    (ArchiveInvalid, "ArchiveInvalid"),
-    (SourceUnavailable, "FetchFailed"),
-)
 
 
 class Converger:
@@ -143,8 +132,7 @@ class Converger:
         if entry is None or entry.spec != spec:
             return False
         if entry.failed and entry.failure is not None:
-            failure = entry.failure
-            raise LoadFailed(failure.reason, failure.message, failure.log_tail)
+            raise error_of(entry.failure)
         if entry.stage() not in ARRIVED or entry.live is None:
             return False
         return entry.live.counts().ready >= spec.workers
@@ -295,7 +283,7 @@ class Converger:
     def _retire(self, key: Key) -> None:
         entry = self.catalogue.entries[key]
         if entry.stage() is Stage.BROKEN and not entry.failed and entry.live is not None:
-            self._note_failure(entry, _load_failed(entry.live.last_failure()))
+            self._note_failure(entry, error_of(entry.live.last_failure()))
         if entry.task is not None:
             entry.task.cancel()
         entry.draining = True
@@ -356,7 +344,7 @@ class Converger:
     def _note_failure(self, entry: Entry, error: Exception) -> None:
         attempts = 1 if entry.failure is None else entry.failure.attempts + 1
         delay_s = self._retry_delays_s[min(attempts, len(self._retry_delays_s)) - 1]
-        failure = _failure(error, entry, attempts)
+        failure = failure_of(error, entry.live, attempts)
         entry.failure, entry.failed = failure, True
         entry.retry_at = asyncio.get_running_loop().time() + delay_s
         log.warning(
@@ -377,23 +365,3 @@ def _shares(one: Package | None, other: Package) -> bool:
 
 def _named(spec: VersionSpec) -> dict[str, str]:
     return {"model": spec.model, "version": spec.version}
-
-
-def _load_failed(failure: Failure | None) -> LoadFailed:
-    if failure is None:
-        return LoadFailed("WorkerDied", "the workers are gone")
-    return LoadFailed(failure.reason, failure.message, failure.log_tail)
-
-
-def _failure(error: Exception, entry: Entry, attempts: int) -> Failure:
-    tail = error.log_tail if isinstance(error, LoadFailed) else ""
-    if not tail and entry.live is not None:
-        tail = entry.live.log_tail()
-    message = str(error) or type(error).__name__
-    return Failure(_reason(error), message, tail[-LOG_TAIL_BYTES:], attempts)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, LoadFailed):
-        return error.reason
-    return next((word for kind, word in REASONS if isinstance(error, kind)), "InternalError")
