@@ -679,6 +679,15 @@ def test_another_archive_under_the_active_version_is_refused_and_nothing_changes
     assert "`version`" in stalled.message
 
 
+def test_a_pin_that_denies_what_the_pods_found_is_refused_in_the_same_way():
+    world = serving(2)
+    pinned = {"uri": archive("classifier", "1.0"), "digest": "sha256:" + "f" * 64}
+    world.edit(models=to("1.0", source=pinned))
+    plan = world.settle()
+    assert not plan.documents
+    assert world.condition("Stalled") == ("True", "VersionReused")
+
+
 def test_a_reused_version_does_not_keep_other_models_from_changing():
     world = serving(2, *two())
     other = model_body("classifier", source={"uri": "file:///models/other.mar"})

@@ -1,0 +1,70 @@
+"""When two wishes are the same: content, candidate, remembered failure, pod template."""
+
+from __future__ import annotations
+
+import pytest
+
+from flambeau_operator.plan.children import template_hash
+from flambeau_operator.plan.entries import entry_hash, same_content, spec_hash, target_entry
+from flambeau_operator.resources.model_deployment import Model
+from flambeau_operator.resources.pod_state import SourceEntry
+from tests.builders import a_deployment, model_body
+
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("old", "resolved", "new", "same"),
+    [
+        pytest.param(("u", None), None, ("u", None), True, id="one address, nothing pinned"),
+        pytest.param(("u", None), A, ("v", None), False, id="another address, nothing pinned"),
+        pytest.param(("u", A), None, ("v", A), True, id="a mirror with the same pin"),
+        pytest.param(("u", A), None, ("u", B), False, id="another pin"),
+        pytest.param(("u", None), A, ("u", A), True, id="a pin that confirms what the pods found"),
+        pytest.param(("u", None), A, ("u", B), False, id="a pin that denies what the pods found"),
+        pytest.param(("u", None), None, ("u", B), True, id="a pin on what nobody has measured yet"),
+        pytest.param(("u", A), A, ("u", None), True, id="a pin that is taken off"),
+    ],
+)
+def test_two_sources_hold_the_same_archive(old, resolved, new, same):
+    assert same_content(SourceEntry(*old), resolved, SourceEntry(*new)) is same
+
+
+def model(**changes) -> Model:
+    return a_deployment(model_body(**changes)).spec.models[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "other_candidate", "other_failure"),
+    [
+        pytest.param({"version": "2.0"}, True, True, id="the version"),
+        pytest.param({"source": {"uri": "file:///b.mar"}}, True, True, id="the source"),
+        pytest.param({"batching": {"maxSize": 2}}, False, True, id="batching"),
+        pytest.param({"timeouts": {"startup": "9s"}}, False, True, id="timeouts"),
+        pytest.param({"handler": {"env": {"A": "1"}}}, False, True, id="the environment"),
+        pytest.param({"warmup": {"requests": [{"body": "x"}]}}, False, True, id="the warm-up"),
+        pytest.param({"workers": {"min": 2}}, False, False, id="workers"),
+        pytest.param({"required": False}, False, False, id="whether it is required"),
+    ],
+)
+def test_what_makes_another_candidate_and_what_forgets_a_failure(
+    changes, other_candidate, other_failure
+):
+    before, after = target_entry(model()), target_entry(model(**changes))
+    assert (spec_hash(before) != spec_hash(after)) is other_candidate
+    assert (entry_hash(before) != entry_hash(after)) is other_failure
+
+
+@pytest.mark.parametrize(
+    ("spec", "golden"),
+    [
+        pytest.param({}, "65d03bbad65e", id="nothing configured"),
+        pytest.param(
+            {"runtime": {"config": {"job_queue_size": "100"}}},
+            "2021b1a4f1ab",
+            id="one key configured",
+        ),
+    ],
+)
+def test_an_unchanged_spec_has_the_same_pod_template_in_every_release(spec, golden):
+    assert template_hash(a_deployment(**spec)) == golden
