@@ -1,4 +1,4 @@
-"""The hot path on a real socket, with versions that answer from the test; and raw HTTP to ask it."""
+"""The hot path on a real socket, with versions that answer from the test; and raw HTTP to ask."""
 
 import asyncio
 from contextlib import asynccontextmanager, suppress

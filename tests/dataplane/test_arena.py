@@ -1,5 +1,6 @@
 import gc
 import os
+from itertools import pairwise
 
 from hypothesis import given, settings, strategies as st
 
@@ -70,7 +71,7 @@ def test_regions_never_overlap_and_all_come_back(steps, dice):
             if region is not None:
                 held.append(region)
         places = sorted((region.offset, region.offset + region.size) for region in held)
-        assert all(end <= start for (_, end), (start, _) in zip(places, places[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(places))
     held.clear()
     region = None
     assert arena.free_bytes == 2 * MIB

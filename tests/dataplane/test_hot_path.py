@@ -13,6 +13,7 @@ from flambeau_runtime.errors import (
     PredictionFailed,
     QueueFull,
 )
+from flambeau_runtime.serving.arena import ARENA_BYTES
 from flambeau_runtime.serving.job import Prediction
 from tests.dataplane.front_door import MAX_REQUEST_BYTES, EchoVersion, Front, front, request
 
@@ -277,6 +278,24 @@ async def test_everything_else_is_answered_by_uvicorn_and_predictions_come_back(
         await door.gone()
 
 
+async def test_a_prediction_pipelined_behind_another_request_waits_for_its_turn():
+    async with front() as door:
+        connection = await door.connect()
+        ping = b"GET /ping HTTP/1.1\r\nHost: here\r\n\r\n"
+        await connection.send(ping + request(body=b"a") + ping + ping + request(body=b"b"))
+        bodies = [(await connection.answer()).body for _ in range(5)]
+        assert bodies == [b"GET /ping 0", b"a", b"GET /ping 0", b"GET /ping 0", b"b"]
+        await connection.close()
+
+
+async def test_what_nobody_foresaw_is_an_answer_and_not_a_broken_connection():
+    version = EchoVersion()
+    version.refuse = ValueError("a secret")
+    async with front(version) as door:
+        answer = await door.ask()
+        assert (answer.status, b"secret" in answer.body) == (500, False)
+
+
 async def test_a_body_that_is_too_large_for_uvicorns_first_read_is_handed_over_whole():
     async with front() as door:
         answer = await door.ask("POST", "/other", b"x" * 500_000)
@@ -290,6 +309,72 @@ async def test_a_long_body_arrives_whole():
         assert (await connection.ask(body=body)).body == body
         assert (await connection.ask(body=b"small")).body == b"small"
         assert (await connection.ask(body=body)).body == body
+        await connection.close()
+
+
+async def test_a_big_body_is_read_to_where_the_worker_reads_it():
+    body = bytes(range(256)) * 4096
+    async with front() as door:
+        arena = door.version.queue.arena
+        door.version.hold = True
+        connection = await door.connect()
+        await connection.send(request(body=body))
+        await door.version.taken(1)
+        region = door.version.last.region
+        with open(f"/proc/self/fd/{arena.fd}", "rb") as file:  # noqa: ASYNC230, PTH123
+            file.seek(region.offset)
+            assert file.read(region.size) == body
+        del region
+        door.version.jobs.pop().resolve(Prediction(body=b"done"))
+        assert (await connection.answer()).body == b"done"
+        await connection.close()
+        await door.gone()
+        assert arena.free_bytes == ARENA_BYTES
+
+
+async def test_without_room_in_the_arena_a_big_body_takes_the_ordinary_way():
+    async with front() as door:
+        kept = door.version.queue.arena.take(ARENA_BYTES)
+        assert (await door.ask(body=b"x" * 1_000_000)).body == b"x" * 1_000_000
+        assert door.version.last.region is None
+        del kept
+
+
+async def test_a_big_body_that_is_cut_off_leaves_nothing_behind():
+    async with front() as door:
+        connection = await door.connect()
+        await connection.send(request(Content_Length="2000000", body=b"x" * 500_000))
+        async with asyncio.timeout(5):
+            while door.version.queue.arena.free_bytes == ARENA_BYTES:  # noqa: ASYNC110  its own
+                await asyncio.sleep(0.002)
+        await connection.close()
+        await door.gone()
+        assert door.version.queue.arena.free_bytes == ARENA_BYTES
+        assert door.version.jobs == []
+
+
+async def test_a_big_body_that_stalls_is_told_and_closed(monkeypatch):
+    for name in ("STALL_TIMEOUT_S", "TICK_S"):
+        monkeypatch.setattr(hot_path, name, 0.05)
+    async with front() as door:
+        connection = await door.connect()
+        await connection.send(request(Content_Length="2000000", body=b"x" * 500_000))
+        assert (await connection.closed()).startswith(b"HTTP/1.1 408 ")
+        await connection.close()
+
+
+async def test_a_first_line_that_comes_in_pieces_finds_its_way_back():
+    async with front() as door:
+        connection = await door.connect()
+        assert (await connection.ask("GET", "/ping")).status == 200
+        for piece in (
+            b"POST /pre",
+            b"dictions/m HTTP/1.1\r\nHost: a\r\nContent-Len",
+            b"gth: 2\r\n\r\nhi",
+        ):
+            await connection.send(piece)
+            await asyncio.sleep(0.01)
+        assert (await connection.answer()).body == b"hi"
         await connection.close()
 
 
@@ -519,7 +604,7 @@ async def test_a_client_that_sends_ahead_without_end_is_not_read_without_end():
         connection.writer.write(request(body=b"x" * 100) * 100_000)
         async with asyncio.timeout(5):
             [inside] = door.state.connections
-            while not inside._read_paused:
+            while not inside._read_paused:  # noqa: ASYNC110  a state nobody announces
                 await asyncio.sleep(0.002)
         assert len(inside._rest) < 1_000_000
         version.hold = False
@@ -562,7 +647,7 @@ async def test_shutdown_closes_the_idle_and_lets_the_busy_finish():
         await busy.send(request())
         await version.taken(1)
         async with asyncio.timeout(5):
-            while len(door.state.connections) < 2:
+            while len(door.state.connections) < 2:  # noqa: ASYNC110  uvicorn's set
                 await asyncio.sleep(0.002)
         for connection in list(door.state.connections):
             connection.shutdown()

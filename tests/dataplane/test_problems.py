@@ -72,7 +72,8 @@ def test_status_and_type(fault, status, kind):
 
 def test_the_body_is_printed_as_torchserve_prints_it():
     assert describe(errors.ModelNotFound("m")).body() == (
-        b'{\n  "code": 404,\n  "type": "ModelNotFoundException",\n  "message": "Model not found: m"\n}\n'
+        b'{\n  "code": 404,\n  "type": "ModelNotFoundException",\n'
+        b'  "message": "Model not found: m"\n}\n'
     )
 
 

@@ -33,7 +33,7 @@ class Kind(IntEnum):
     METRICS = 10  # worker → front: JSON, what the handler measured
 
 
-MAX_FRAME_BYTES = 2**31
+MAX_FRAME_BYTES = 2**32 - 1
 """No frame is longer, whoever sends it."""
 
 MAX_ROWS = 0xFFFF

@@ -11,21 +11,22 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from flambeau_runtime.api.big_body import BigBody
 from flambeau_runtime.api.chunked import ChunkedBody, Stage
+from flambeau_runtime.api.door import Door, Gate, Routes
+from flambeau_runtime.api.handed_over import HandedOver
 from flambeau_runtime.api.payload import (
     CLOSE,
     CONTINUE,
     KEEP_ALIVE,
-    RequestIds,
+    METHODS,
     Route,
     accepted_id,
     find_header,
@@ -37,15 +38,12 @@ from flambeau_runtime.api.payload import (
 from flambeau_runtime.api.problems import Problem, describe, final_status
 from flambeau_runtime.errors import BadRequest, PayloadTooLarge, RuntimeFault
 from flambeau_runtime.serving.arena import BIG_BODY_BYTES, Region
-from flambeau_runtime.serving.batching import JobQueue
-from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job, Payload, Prediction
 from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-METHODS = frozenset((b"POST", b"PUT", b"GET", b"DELETE", b"PATCH"))
 FIRST_LETTER = ord("A")
 LONGEST_HEAD = 64 * 1024
 LONGEST_TARGET = 8 * 1024
@@ -70,52 +68,6 @@ _LENGTH = b"\r\ncontent-length:"
 _CODING = b"\r\ntransfer-encoding:"
 _TYPE = b"\r\ncontent-type:"
 _UPGRADE = b"\r\nupgrade:"
-
-
-class Version(Protocol):
-    """The part of a live version that the hot path uses."""
-
-    @property
-    def spec(self) -> VersionSpec:
-        """What is wanted of it."""
-
-    @property
-    def queue(self) -> JobQueue:
-        """Its queue, for the arena of its big bodies."""
-
-    def submit(self, job: Job) -> None:
-        """Queue a job, or raise QueueFull or ModelNotReady."""
-
-
-class Routes(Protocol):
-    """The part of the catalogue that the hot path uses."""
-
-    def route(self, name: str, version: str | None) -> Version:
-        """Return who answers, or raise ModelNotFound, VersionNotFound or ModelNotReady."""
-
-
-Gate = Callable[[bytes], None]
-"""Raises Unauthorised when the header block carries no right to predict."""
-
-
-class Door:
-    """What all connections of one listener share."""
-
-    def __init__(
-        self,
-        catalogue: Routes,
-        settings: Settings,
-        telemetry: Telemetry,
-        gate: Gate | None = None,
-        max_age_s: float | None = None,
-    ) -> None:
-        self.catalogue = catalogue
-        self.telemetry = telemetry
-        self.gate = gate
-        self.max_age_s = max_age_s
-        self.max_request_bytes = settings.limits.max_request_bytes
-        self.draining = False
-        self.fresh_id = RequestIds().fresh
 
 
 class State(IntEnum):
@@ -282,19 +234,23 @@ class HotPath(asyncio.Protocol):
         if end > LONGEST_HEAD or len(target) > LONGEST_TARGET:
             return self._too_long(target)
         self._method, self._target, self._route = method, target, route
-        self._block = block = data[line_end : end - 2]
-        self._lowered = lowered = block.lower()
+        self._block = data[line_end : end - 2]
+        self._lowered = self._block.lower()
+        self._identify()
         try:
-            self._identify()
-            sent = find_header(block, lowered, _LENGTH)
-            if sent is None and _CODING in lowered:
-                return self._begin_chunked(data, end)
-            length = int(sent) if sent else 0
-            if length <= self.door.max_request_bytes and len(data) >= end + length:
-                return self._take_whole(data, end, end + length)
-            return self._begin_body(data, end, length)
+            return self._read_body(data, end)
         except (BadRequest, ValueError, httptools.HttpParserError, httptools.HttpParserUpgrade):
             return self._malformed()
+
+    def _read_body(self, data: bytes, head: int) -> bytes:
+        """Read the body as far as it is there; return the bytes after it."""
+        sent = find_header(self._block, self._lowered, _LENGTH)
+        if sent is None and _CODING in self._lowered:
+            return self._begin_chunked(data, head)
+        length = int(sent) if sent else 0
+        if length <= self.door.max_request_bytes and len(data) >= head + length:
+            return self._take_whole(data, head, head + length)
+        return self._begin_body(data, head, length)
 
     def _identify(self) -> None:
         """Give the request the id it brings, or a fresh one."""
@@ -497,7 +453,9 @@ class HotPath(asyncio.Protocol):
             payload.region = region
             job = self._job = Job(payload, self, now, now + timeout_s)
             version.submit(job)
-        except RuntimeFault as fault:
+        except Exception as fault:  # the caller is told of anything, and the others go on
+            if not isinstance(fault, RuntimeFault):
+                log.exception("a prediction failed at the door")
             self._job = None
             self._began = time.monotonic()
             self._answer_problem(describe(fault))
@@ -654,77 +612,12 @@ class HotPath(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._state = State.LINGER
-        successor = HandedOver(self._config, self._server_state, self._app_state, self._loop)
-        successor.came_from = type(self)
+        parts = self._config, self._server_state, self._app_state, self._loop
+        successor = HandedOver(*parts)
+        successor.back = lambda: type(self)(*parts)
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
         successor.data_received(data)
-
-
-class BigBody(asyncio.BufferedProtocol):
-    """Reads one big body to its place in the arena, in the stead of its connection."""
-
-    def __init__(self, owner: HotPath, region: Region, filled: int) -> None:
-        self.region = region
-        self._owner = owner
-        self._filled = filled
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's interface
-        """Return the place for what is still to come, and not a byte more."""
-        return self.region.view[self._filled :]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Tell the connection what has come."""
-        begin, self._filled = self._filled, self._filled + nbytes
-        self._owner.took(self.region.view[begin : self._filled])
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on."""
-        self._owner.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Pass it on."""
-        self._owner.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass it on."""
-        self._owner.resume_writing()
-
-
-class HandedOver(HttpToolsProtocol):
-    """uvicorn's protocol, which gives the connection back when a prediction comes along it."""
-
-    came_from: type[HotPath]
-    _between = True  # no message has begun that is not answered
-
-    def on_message_begin(self) -> None:
-        """Take note that a message has begun."""
-        self._between = False
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        """Take note that it has been read whole."""
-        self._between = True
-        super().on_message_complete()
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes; a prediction between two messages goes to the hot path."""
-        cycle: object = self.cycle  # None before the first message, whatever its type says
-        answered = cycle is not None and self.cycle.response_complete
-        if self._between and answered and not self.pipeline:
-            method, _, rest = data.partition(b" ")
-            if method in METHODS and find_route(rest.partition(b" ")[0]) is not None:
-                self._give_back(data)
-                return
-        super().data_received(data)
-
-    def _give_back(self, data: bytes) -> None:
-        self.connections.discard(self)
-        self._unset_keepalive_if_required()
-        hot = self.came_from(self.config, self.server_state, self.app_state, self.loop)
-        self.transport.set_protocol(hot)
-        hot.connection_made(self.transport)
-        hot.data_received(data)
 
 
 def make_protocol(

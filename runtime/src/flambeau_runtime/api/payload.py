@@ -13,6 +13,9 @@ from flambeau_runtime.api.problems import Problem, final_status
 from flambeau_runtime.errors import BadRequest
 from flambeau_runtime.serving.job import Prediction
 
+METHODS = frozenset((b"POST", b"PUT", b"GET", b"DELETE", b"PATCH"))
+"""Those that predict, as with TorchServe."""
+
 OK = 200
 LONGEST_REQUEST_ID = 128
 _VISIBLE = re.compile(rb"[!-~]+")

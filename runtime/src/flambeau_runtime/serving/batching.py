@@ -21,6 +21,9 @@ SHORTEST_WAIT_S = 0.0003
 
 WELL_FILLED = 0.9
 LONGEST_PENALTY = 32
+LONGEST_BATCH_BYTES = 2**30
+"""A batch that has reached this takes no more rows: its frame has a limit."""
+
 SWEEP_EVERY_S = 0.25
 """How late a job may be told that its deadline passed while it waited."""
 
@@ -277,7 +280,8 @@ class JobQueue:
         now = time.monotonic()
         batch: list[Job] = []
         room = self.policy.max_size
-        while waiting and room:
+        room_bytes = LONGEST_BATCH_BYTES
+        while waiting and room > 0 and room_bytes > 0:
             job = waiting.popleft()
             if job.ended:
                 self.outstanding -= 1
@@ -286,6 +290,7 @@ class JobQueue:
             else:
                 batch.append(job)
                 room -= 1
+                room_bytes -= len(job.payload.body)
         return batch
 
     def _live(self, jobs: list[Job]) -> list[Job]:

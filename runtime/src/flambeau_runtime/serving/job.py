@@ -18,7 +18,8 @@ class Payload:
     r"""What a job brings.
 
     `headers` is the client's own block, `b"Name: value\r\n"` per header. `region` is the place in
-    the shared arena where the body lies, and `body` its view; None when the body travels through the socket.
+    the shared arena where the body lies, and `body` its view; None when the body travels through
+    the socket.
     """
 
     __slots__ = (

@@ -26,6 +26,7 @@ from flambeau_runtime.worker.context import Row, RowResult
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * 1024
+LONGEST_HEADERS = 32 * 1024
 METRICS_EVERY_S = 0.5
 """A handler that measures every call must not cost a message per call."""
 
@@ -235,12 +236,15 @@ def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -
 
 def _bounded(result: RowResult, limit: int) -> RowResult:
     """Return the result, or the fault of one that is too long: only its own row fails."""
-    if len(result.body) <= limit:
+    if len(result.body) > limit:
+        message = (
+            f"The response of {len(result.body)} bytes is larger than max_response_size "
+            f"({limit} bytes); return less, or raise it."
+        )
+    elif result.headers and sum(len(k) + len(v) for k, v in result.headers) > LONGEST_HEADERS:
+        message = f"The response's headers are longer than {LONGEST_HEADERS} characters."
+    else:
         return result
-    message = (
-        f"The response of {len(result.body)} bytes is larger than max_response_size "
-        f"({limit} bytes); return less, or raise it."
-    )
     fault = {"reason": "PredictionFailed", "message": message}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
