@@ -47,6 +47,7 @@ Urls = Mapping[str, str]
 OnStarted = Callable[[Urls], None]
 
 LOOK_AGAIN_S = 3600.0
+START_PATIENCE_S = 30.0
 LISTENING_FILE = "listening.json"
 
 
@@ -56,7 +57,8 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
     Args:
         settings: the whole configuration.
         log_level: the lowest level that is logged.
-        on_started: called once, when the listeners answer and start-up models take requests.
+        on_started: called once, when the listeners answer and start-up models take requests, or
+            half a minute after they were asked for.
 
     Raises:
         InvalidSettings: an address cannot be had.
@@ -116,11 +118,18 @@ async def serve(
 
 
 async def _start(parts: _Parts, urls: Urls, on_started: OnStarted | None) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(_ask_for_start_models(parts))
+        # Whoever waits for the start does not wait for a download of an hour.
+        await asyncio.wait([asking], timeout=START_PATIENCE_S)
+        if on_started is not None:
+            on_started(urls)
+
+
+async def _ask_for_start_models(parts: _Parts) -> None:
     if parts.settings.managed is None:
         await parts.start_models.ask_for_all()
         parts.catalogue.begin()
-    if on_started is not None:
-        on_started(urls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,14 +304,15 @@ def _metrics_app(parts: _Parts) -> asgi.App:
     # prometheus_client and psutil likewise: not before somebody scrapes.
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
-    from flambeau_runtime.api.machine import read_machine  # noqa: PLC0415
+    from flambeau_runtime.api.machine import Machine, NoMachine  # noqa: PLC0415
     from flambeau_runtime.api.metrics import RuntimeCollector, make_metrics_app  # noqa: PLC0415
 
     registry = CollectorRegistry()
+    machine = Machine() if parts.settings.system_metrics else NoMachine()
     if parts.settings.metrics_page:
-        machine = read_machine if parts.settings.system_metrics else tuple
-        registry.register(RuntimeCollector(parts.telemetry, machine))
-    return make_metrics_app(registry)
+        registry.register(RuntimeCollector(parts.telemetry))
+        registry.register(machine)
+    return make_metrics_app(registry, machine.read)
 
 
 @contextmanager

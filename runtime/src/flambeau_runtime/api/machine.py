@@ -32,6 +32,28 @@ DEVICE_GAUGES = {
 }
 
 
+class Machine:
+    """A collector that shows what `read` found last."""
+
+    def __init__(self) -> None:
+        self._found: tuple[Metric, ...] = ()
+
+    def read(self) -> None:
+        """Look at the machine; takes some milliseconds, and seconds where a driver hangs."""
+        self._found = tuple(read_machine())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what was found."""
+        yield from self._found
+
+
+class NoMachine(Machine):
+    """The same, where nobody wants to know."""
+
+    def read(self) -> None:
+        """Look at nothing."""
+
+
 def read_machine() -> Iterator[Metric]:
     """Yield one family per gauge; those of devices have no samples where there is none."""
     hostname = socket.gethostname()

@@ -22,24 +22,20 @@ from flambeau_runtime.telemetry import (
 )
 
 Labels = dict[str, str]
-MachineFacts = Callable[[], Iterable[Metric]]
-"""Reads CPU, memory, disk and devices; may take some milliseconds."""
 
 
 class RuntimeCollector:
     """Everything this process knows, as metric families; registered on the registry it is given."""
 
-    def __init__(self, telemetry: Telemetry, machine: MachineFacts = tuple) -> None:
+    def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._machine = machine
         self._hostname = socket.gethostname()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every family; called in a thread, as reading the machine takes a while."""
+        """Yield every family; belongs to the loop's thread, like everything it reads."""
         versions = tuple(self._telemetry.versions())
         yield from self._serving(versions)
         yield from self._host(versions)
-        yield from self._machine()
         yield from _handler_families(self._telemetry.handler_metrics(), self._hostname)
 
     def _serving(self, versions: Sequence[VersionMetrics]) -> Iterator[Metric]:
@@ -170,8 +166,13 @@ def render(families: Iterable[Metric], names: Collection[str] = ()) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def make_metrics_app(registry: CollectorRegistry) -> asgi.App:
-    """Return the application of the metrics port; what it shows is registered on `registry`."""
+def make_metrics_app(registry: CollectorRegistry, read_machine: Callable[[], None]) -> asgi.App:
+    """Return the application of the metrics port.
+
+    Args:
+        registry: what is shown is registered there.
+        read_machine: called in a thread before every scrape, as it may take a while.
+    """
 
     async def metrics(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:  # noqa: ARG001  ASGI's signature
         if scope["path"].rstrip("/") != "/metrics":
@@ -180,7 +181,8 @@ def make_metrics_app(registry: CollectorRegistry) -> asgi.App:
             await asgi.not_allowed(send)
         else:
             names = parse_qs(scope["query_string"].decode("latin-1")).get("name[]", ())
-            page = await asyncio.to_thread(lambda: render(registry.collect(), frozenset(names)))
+            await asyncio.to_thread(read_machine)
+            page = render(registry.collect(), frozenset(names))
             await asgi.answer(send, 200, page, CONTENT_TYPE_PLAIN_0_0_4)
 
     return metrics
