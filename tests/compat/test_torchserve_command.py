@@ -140,9 +140,12 @@ def test_the_foreground_ends_with_the_signal_and_shows_its_lines(torchserve):
 def test_logs_are_torchserves_files(torchserve):
     torchserve.run(*START)
     assert call("POST", torchserve.url("/predictions/classifier"), b"{}").status == 200
+    assert call("GET", torchserve.url("/models?limit=5", role=1)).status == 200
     torchserve.run("--stop")
     logs = torchserve.folder / "logs"
-    assert '"POST /predictions/classifier HTTP/1.1" 200' in (logs / "access_log.log").read_text()
+    access = (logs / "access_log.log").read_text()
+    assert '"POST /predictions/classifier HTTP/1.1" 200' in access
+    assert '"GET /models?limit=5 HTTP/1.1" 200' in access
     assert "did you mean batch_size?" in (logs / "ts_log.log").read_text()
 
 

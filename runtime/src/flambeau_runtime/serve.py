@@ -226,19 +226,20 @@ class _Doors:
         )
         apps = _make_apps(parts)
         self._listeners = [
-            (roles, self._listener(parts.settings, listening, roles, apps))
+            (roles, self._listener(parts, listening, roles, apps))
             for listening, roles in bound.values()
         ]
 
     def _listener(
         self,
-        settings: Settings,
+        parts: _Parts,
         listening: socket.socket,
         roles: set[str],
         apps: Mapping[str, asgi.App],
     ) -> Listener:
         protocol: type[HotPath] | None = self._protocol if "inference" in roles else None
-        return Listener(listening, _one_app(roles, apps), protocol, settings.limits.drain_timeout_s)
+        app = asgi.Counted(_one_app(roles, apps), parts.telemetry)
+        return Listener(listening, app, protocol, parts.settings.limits.drain_timeout_s)
 
     def urls(self) -> Urls:
         return {role: listener.url for roles, listener in self._listeners for role in roles}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from flambeau_runtime.api.problems import problem_body
+from flambeau_runtime.telemetry import Telemetry
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -62,6 +64,34 @@ class MadeWhenCalled:
                 if self._app is None:
                     self._app = await asyncio.to_thread(self._make)
         await self._app(scope, receive, send)
+
+
+class Counted:
+    """An application whose answers are counted and, where there is an access log, noted."""
+
+    def __init__(self, app: App, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.monotonic()
+
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._note(scope, message["status"], (time.monotonic() - began) * 1000)
+            await send(message)
+
+        await self._app(scope, receive, count)
+
+    def _note(self, scope: Scope, status: int, elapsed_ms: float) -> None:
+        self._telemetry.responses[status // 100] += 1
+        if self._telemetry.access is None:
+            return
+        host, port = scope.get("client") or ("-", 0)
+        query = scope["query_string"].decode("latin-1")
+        target = f"{scope['path']}?{query}" if query else scope["path"]
+        self._telemetry.access(f"{host}:{port}", scope["method"], target, status, elapsed_ms)
 
 
 class Doors:
