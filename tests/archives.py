@@ -16,6 +16,19 @@ class Echo:
     def handle(self, data, context):
         return [{"version": self.version} for _ in data]
 """
+NEVER_ANSWERS = """
+import os
+import pathlib
+import time
+
+class Echo:
+    def initialize(self, context):
+        pass
+
+    def handle(self, data, context):
+        pathlib.Path(os.environ["ASKED"]).touch()
+        time.sleep(3600)
+"""
 RAISES_ON_IMPORT = """
 print("about to import what is not there")
 import a_module_that_nobody_has

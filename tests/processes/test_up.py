@@ -33,11 +33,13 @@ def workplace(tmp_path):
     return tmp_path
 
 
-def write(folder, version, name="echo", **spec):
+def write(folder, version, name="echo", env=None, **spec):
     body = archives.manifest(folder / f"echo-{version}.mar", version)
     body["metadata"]["name"] = name
     body["spec"].update(spec)
-    body["spec"]["models"][0]["source"]["uri"] = f"echo-{version}.mar"
+    (model,) = body["spec"]["models"]
+    model["source"]["uri"] = f"echo-{version}.mar"
+    model["handler"] = {"env": env or {}}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(body), encoding="utf-8")
     return file
@@ -132,6 +134,25 @@ async def test_even_killed_it_leaves_no_process_and_no_file(workplace):
     async with asyncio.timeout(20):
         while command.left_processes() or any(temporary.iterdir()):  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # no process is left that could tell us
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_requests_in_flight(workplace):
+    archives.write_archive(workplace, "1.0", archives.NEVER_ANSWERS)
+    asked = workplace / "asked"
+    write(workplace, "1.0", env={"ASKED": str(asked)})
+    async with up(workplace) as command:
+        await command.until(is_ready, "it is ready")
+        hanging = asyncio.create_task(ask(command.deployment["url"]))
+        while not asked.exists():  # noqa: ASYNC110  another process makes it
+            await asyncio.sleep(0.02)
+        command.process.send_signal(signal.SIGINT)
+        await command.until(lambda _: command.last["kind"] == "stopping", "it is stopping")
+        assert await command.stop(signal.SIGINT) == 130
+        with pytest.raises((OSError, EOFError)):
+            await hanging
+    async with asyncio.timeout(20):
+        while command.left_processes():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_a_folder_for_the_state_keeps_the_logs(workplace):

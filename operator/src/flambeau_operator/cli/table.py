@@ -35,6 +35,7 @@ class LiveTable:
         self._problems: tuple[Problem, ...] = ()
         self._events = NewEvents()
         self._recent: list[str] = []
+        self._tried: set[str] = set()
         self._footer = "Ctrl-C stops everything. Edits of the files are followed."
 
     def show(self, deployments: Sequence[Shown]) -> None:
@@ -45,7 +46,16 @@ class LiveTable:
                 what = event.event
                 self._recent.append(f"{event.at:%H:%M:%S}  {what.reason}: {what.message}")
         del self._recent[:-EVENTS_SHOWN]
+        for seen in self._reports:
+            self._say_what_to_try(seen)
         self._draw()
+
+    def _say_what_to_try(self, seen: Report) -> None:
+        """Write commands to paste, once, above the table: in there they would be cut or folded."""
+        if seen.ready == "True" and seen.name not in self._tried:
+            self._tried.add(seen.name)
+            lines = "".join(f"  {line}\n" for line in seen.try_next)
+            self._live.console.print(Text(f"{seen.name} is ready, try:\n{lines}"), soft_wrap=True)
 
     def complain(self, problems: Sequence[Problem]) -> None:
         """Draw what is wrong with the files below the table."""
@@ -54,7 +64,9 @@ class LiveTable:
 
     def stopping(self) -> None:
         """Say in the last line that the end has begun."""
-        self._footer = "Stopping: requests in flight are finished first."
+        self._footer = (
+            "Stopping: requests in flight are finished first. Ctrl-C again stops at once."
+        )
         self._draw()
 
     def _draw(self) -> None:
@@ -97,15 +109,10 @@ def _details(seen: Report) -> Iterator[RenderableType]:
     if seen.models:
         yield Padding(models, (0, 0, 1, 2))
     yield Padding(pods, (0, 0, 1, 2))
-    if seen.message and seen.reason != "AllModelsServing":
+    if seen.message and seen.reason != "AllModelsServing" and not seen.failures:
         yield Text(f"  {seen.message}", style="yellow")
     for failure in seen.failures:
         yield Text(f"  failed: {failure}", style="red")
         yield from (Text(f"    {line}", style="dim") for line in failure.log_tail.splitlines())
     for problem in seen.problems:
         yield Text(f"  problem: {problem}", style="red")
-    if seen.ready == "True":
-        yield Text("  try:", style="bold")
-        # Not folded: a command must stay one line to be pasted.
-        yield from (Text(f"    {line}", no_wrap=True, overflow="ignore") for line in seen.try_next)
-        yield Text()

@@ -21,6 +21,7 @@ from flambeau_operator.errors import PortInUse, StateDirInUse
 from flambeau_operator.session import LocalSession
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED_AT_ONCE = 130  # what shells say of a program that Ctrl-C has ended
 
 
 def run(files: Sequence[Path], port: int, state_dir: Path | None, *, as_json: bool) -> int:
@@ -47,7 +48,7 @@ async def _serve(session: LocalSession, edits: Edits, checked: Checked, *, as_js
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _stop, stop, number)
     async with session:
         if problems := await edits.take_up(checked):
             _complain(problems)
@@ -56,6 +57,13 @@ async def _serve(session: LocalSession, edits: Edits, checked: Checked, *, as_js
             await _until(stop, edits, session, screen)
             _unless_left(screen.stopping, stop)
     return 0
+
+
+def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
+    """Stop in order; at a second Ctrl-C at once, and leave the pods to the session's guard."""
+    if stop.is_set() and number is signal.SIGINT:
+        os._exit(STOPPED_AT_ONCE)
+    stop.set()
 
 
 def _unless_left(write: Callable[[], None], stop: asyncio.Event) -> None:
