@@ -11,7 +11,7 @@ class Authorisation(StrEnum):
     """How callers prove who they are (RUNTIME.md, deliberate differences)."""
 
     AUTO = "auto"  # health and inference open; management for loopback callers or with the key
-    STRICT = "strict"  # TorchServe's own: the inference key for inference, the management key for management
+    STRICT = "strict"  # TorchServe's own: the inference and the management key, each for its port
     OFF = "off"
 
 
