@@ -297,9 +297,10 @@ async def test_a_document_that_is_not_valid_is_refused_with_paths_and_changes_no
 @contextlib.asynccontextmanager
 async def stranger(*answers, host="127.0.0.1"):
     """A server that gives these raw answers, one per connection; None hangs."""
-    heard, left = [], list(answers)
+    heard, left, writers = [], list(answers), []
 
     async def serve(reader, writer):
+        writers.append(writer)
         answer = left.pop(0) if len(left) > 1 else left[0]
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             heard.append(await reader.readuntil(b"\r\n\r\n"))
@@ -315,6 +316,10 @@ async def stranger(*answers, host="127.0.0.1"):
         yield base_url(host, server.sockets[0].getsockname()[1]), heard
     finally:
         server.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager

@@ -18,14 +18,18 @@ class Server:
     def __init__(self, name):
         self.name = name
         self.open = 0
-        self.seen = 0
 
     async def __aenter__(self):
+        self.writers = []
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 22)
         return self
 
     async def __aexit__(self, *_):
         self.server.close()
+        for writer in self.writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     @property
     def backend(self):
@@ -33,7 +37,7 @@ class Server:
 
     async def _serve(self, reader, writer):
         self.open += 1
-        self.seen += 1
+        self.writers.append(writer)
         try:
             await self.talk(reader, writer)
         except ConnectionError:
