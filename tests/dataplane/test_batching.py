@@ -105,6 +105,14 @@ def test_a_crowd_is_forgotten_after_two_batch_times():
     assert policy.target(1) == 1
 
 
+def test_a_round_that_takes_many_batch_times_is_no_pause():
+    policy = BatchPolicy(32, 0.1)
+    policy.finished(0.0002, 0, 1.0)
+    policy.saw(32)
+    policy.finished(0.0002, 0, 1.01)
+    assert policy.target(1) == 32
+
+
 async def test_a_lone_job_goes_to_an_idle_worker_at_once():
     jobs, worker = queue(), Worker()
     jobs.attach(worker)

@@ -19,6 +19,7 @@ SHARE_OF_BATCH_TIME = 0.15
 SHORTEST_WAIT_S = 0.0003
 """Below this a wait costs more than it brings."""
 
+SHORTEST_PAUSE_S = 0.1
 WELL_FILLED = 0.9
 LONGEST_PENALTY = 32
 LONGEST_BATCH_BYTES = 2**30
@@ -95,8 +96,10 @@ class BatchPolicy:
         )
         age = now - self._rolled_at
         if age >= self.batch_s:
-            # After a pause neither window says anything about now.
-            self._old_peak = self._now_peak if age < 3 * self.batch_s else outstanding
+            # After a pause neither window says anything about now. What is short is no pause: where
+            # the front is slower than its workers, a round of all callers takes many batch times.
+            paused = age > max(3 * self.batch_s, SHORTEST_PAUSE_S)
+            self._old_peak = outstanding if paused else self._now_peak
             self._now_peak = outstanding
             self._rolled_at = now
 
