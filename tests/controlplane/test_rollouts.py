@@ -292,6 +292,21 @@ def test_when_every_pod_is_silent_nothing_is_written_and_the_status_says_so():
     assert world.status.model("classifier").active_version == "1.0"
 
 
+def test_a_model_removed_and_named_again_while_no_pod_answers_is_protected_as_before():
+    world = serving(1, *two())
+    world.pods["pod-01"].silent = True
+    world.edit(models=two()[1:])
+    world.reconcile()
+    assert world.committed_versions() == {"classifier": "1.0", "detector": "1.0"}
+    world.edit(models=two("2.0"))
+    world.restart("pod-01")
+    world.pods["pod-01"].silent = False
+    world.reconcile()
+    assert world.committed_versions() == {"classifier": "1.0", "detector": "1.0"}
+    world.settle()
+    assert world.defaults("classifier") == ["2.0"]
+
+
 def test_without_any_answer_and_without_a_committed_set_what_is_remembered_is_kept():
     world = broken()
     before = world.status.models

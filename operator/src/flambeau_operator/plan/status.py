@@ -34,9 +34,21 @@ def summarise(findings: Findings, sequence: int) -> Status:
         ready_replicas=findings.ready_pods,
         summary=", ".join(_in_short(each) for each in models),
         workers=f"{workers}/{needed}",
-        models=models,
+        models=(*models, *_still_committed(findings)),
         pod_issues=_pod_issues(findings),
     )
+
+
+def _still_committed(findings: Findings) -> tuple[ModelStatus, ...]:
+    """Return what is known of models that left the spec while nothing could be written.
+
+    They are in the committed set until then, and whether they ever served must not be forgotten.
+    """
+    named = {each.name for each in findings.standings}
+    committed = {each.name for each in findings.committed}
+    before = findings.deployment.status.models
+    kept = committed | ({each.name for each in before} if findings.hands_off else set())
+    return tuple(each for each in before if each.name in kept - named)
 
 
 def refused_status(
