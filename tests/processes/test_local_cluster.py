@@ -379,8 +379,12 @@ async def test_each_deployment_has_a_port_of_its_own_and_keeps_it():
     other["metadata"] = {"name": "other"}
     async with session_of(manifest(replicas=1), other, port=port) as session:
         await session.apply(manifest(replicas=2))
-        urls = [urlsplit(deployment.url).port for deployment in session.observe()]
-    assert urls == [port, port + 1]
+        ports = [urlsplit(deployment.url).port for deployment in session.observe()]
+        await session.delete(KEY)
+        await session.apply(manifest(replicas=1))
+        after = [urlsplit(deployment.url).port for deployment in session.observe()]
+    assert ports == [port, port + 1]
+    assert after == [port + 1, port], "the first port is free again"
 
 
 async def test_a_broken_manifest_is_refused_and_the_old_one_serves_on():

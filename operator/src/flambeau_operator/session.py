@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import random
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -18,12 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flambeau_operator.doors import Key, Result
 from flambeau_operator.errors import StateDirInUse
-from flambeau_operator.local.cluster import RUNTIME, LocalCluster, admit
+from flambeau_operator.local.cluster import RUNTIME, LocalCluster
 from flambeau_operator.local.pod import LocalPod as PodProcess
 from flambeau_operator.local.wards import Guard
 from flambeau_operator.plan.plan import Event
@@ -105,7 +107,6 @@ class LocalSession:
         self._stack = AsyncExitStack()
         self._parts: _Running | None = None
         self._problems: dict[Key, tuple[str, ...]] = {}
-        self._ports_given = 0
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -150,12 +151,7 @@ class LocalSession:
             InvalidSpec: the manifest is wrong; every problem at once.
             PortInUse: its address cannot be bound.
         """
-        cluster = self._running.cluster
-        known = admit({name: value for name, value in body.items() if name != "status"})
-        port = self._base_port + self._ports_given if self._base_port else 0
-        is_new = known not in cluster.applied()
-        key = await cluster.apply(body, port)
-        self._ports_given += is_new
+        key = await self._running.cluster.apply(body, self._free_port())
         self._running.queue.add(key)
         self._news.set()
         return key
@@ -175,6 +171,14 @@ class LocalSession:
     async def wait_change(self) -> None:
         """Return when something that `observe` shows has changed since it was last called."""
         await self._news.wait()
+
+    def _free_port(self) -> int:
+        """Return the lowest port from the first one on that no deployment of ours has."""
+        if not self._base_port:
+            return 0
+        cluster = self._running.cluster
+        taken = {urlsplit(cluster.url(key)).port for key in cluster.applied()}
+        return next(port for port in itertools.count(self._base_port) if port not in taken)
 
     @property
     def _running(self) -> _Running:
