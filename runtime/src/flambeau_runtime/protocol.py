@@ -36,6 +36,9 @@ class Kind(IntEnum):
 MAX_FRAME_BYTES = 2**32 - 1
 """No frame is longer, whoever sends it."""
 
+SMALL_FRAME_BYTES = 16 * 1024 * 1024
+"""Frames that carry no bodies (all but PREDICT and END) are never longer."""
+
 MAX_ROWS = 0xFFFF
 
 

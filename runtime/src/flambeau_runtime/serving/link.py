@@ -25,9 +25,6 @@ Shape = TypeVar("Shape")
 MANY_BYTES = 64 * 1024
 """Above this a frame is written in parts: joining would cost more than one more system call."""
 
-SMALL_FRAME_BYTES = 16 * 1024 * 1024
-"""LOADED, FAULT, METRICS and PONG are never longer."""
-
 
 @dataclass(frozen=True, slots=True)
 class Channel:
@@ -188,7 +185,7 @@ class WorkerLink(asyncio.Protocol):
             self._rest = bytearray(data[position:])
 
     def _check_length(self, kind: int, length: int) -> None:
-        limit = SMALL_FRAME_BYTES
+        limit = protocol.SMALL_FRAME_BYTES
         if kind == Kind.END and self.receiver is not None:
             limit = self.receiver.frame_limit()
         if length > limit:

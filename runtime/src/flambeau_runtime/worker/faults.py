@@ -6,6 +6,9 @@ from typing import Any
 
 from flambeau_runtime.errors import HandlerRefused, LoadFailed, OutOfMemory, PredictionFailed
 
+LONGEST_MESSAGE = 10_000
+"""Characters: a handler may say anything, and a frame has a limit."""
+
 
 def describe(error: BaseException) -> dict[str, Any]:
     """Return the JSON-ready FAULT message of anything that went wrong in this worker.
@@ -13,20 +16,16 @@ def describe(error: BaseException) -> dict[str, Any]:
     {reason, message, status?, log?}: `reason` of a load is LoadFailed's own word, of a batch the
     class of the error.
     """
+    message = str(error)[:LONGEST_MESSAGE]
     if isinstance(error, LoadFailed):
-        return {"reason": error.reason, "message": str(error), "log": error.log_tail}
+        return {"reason": error.reason, "message": message, "log": error.log_tail}
     if isinstance(error, HandlerRefused):
-        return {"reason": "HandlerRefused", "message": str(error), "status": error.status}
+        return {"reason": "HandlerRefused", "message": message, "status": error.status}
     if isinstance(error, OutOfMemory):
-        return {"reason": "OutOfMemory", "message": str(error)}
+        return {"reason": "OutOfMemory", "message": message}
     if isinstance(error, PredictionFailed):
-        return {"reason": "PredictionFailed", "message": str(error)}
+        return {"reason": "PredictionFailed", "message": message}
     if isinstance(error, MemoryError):
         return {"reason": "OutOfMemory", "message": "Out of resources"}
-    return {"reason": "PredictionFailed", "message": f"Prediction failed: {name(error)}"}
-
-
-def name(error: BaseException) -> str:
-    """Return "ValueError: what it said"."""
-    said = str(error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    kind = type(error).__name__
+    return {"reason": "PredictionFailed", "message": f"Prediction failed. {kind}: {message}"}

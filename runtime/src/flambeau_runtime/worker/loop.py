@@ -72,6 +72,8 @@ class Inbox:
         if not self._fill(header):
             return None
         length, batch, kind = protocol.read_header(self._buffer, self._start)
+        if kind != Kind.PREDICT and length > protocol.SMALL_FRAME_BYTES:
+            raise Garbage(f"a frame of {length} bytes")
         begin = self._start + header
         if begin + length > self._end:
             if not self._fill(header + length):
@@ -254,7 +256,11 @@ def _measured(model: Runs) -> bytes:
     measured = model.drain_metrics()
     if not measured:
         return b""
-    return protocol.frame(Kind.METRICS, 0, orjson.dumps(_newest(measured), default=str))
+    report = orjson.dumps(_newest(measured), default=str, option=orjson.OPT_NON_STR_KEYS)
+    if len(report) > protocol.SMALL_FRAME_BYTES:
+        log.warning("%d measurements at once are too many to report", len(measured))
+        return b""
+    return protocol.frame(Kind.METRICS, 0, report)
 
 
 def _newest(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
