@@ -71,6 +71,11 @@ class Watch:
                 loaded = pod.loaded[model, version or ""]
                 assert loaded.phase is VersionPhase.READY
                 self.served.add((model, loaded.entry.source))
+        # A model that left the committed set is a new one when it comes back.
+        if self.world.committed is None:
+            return
+        kept = {model.name for model in self.world.committed.models}
+        self.served = {each for each in self.served if each[0] in kept}
 
     def no_blind_writes(self, plan: Plan) -> None:
         talking = [pod for pod in self.world.pods.values() if not pod.silent]
