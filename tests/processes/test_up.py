@@ -87,6 +87,18 @@ async def test_a_broken_edit_is_told_with_its_place_and_the_old_spec_stays(workp
         await command.until(lambda _: not command.last["problems"], "the problem is forgotten")
 
 
+async def test_a_first_version_that_cannot_load_is_told_and_a_corrected_file_serves(workplace):
+    archives.write_archive(workplace, "1.0", archives.RAISES_ON_IMPORT)
+    async with up(workplace) as command:
+        failed = await command.until(
+            lambda each: condition(each, "Ready").get("reason") == "HandlerImportFailed",
+            "it failed",
+        )
+        assert "a_module_that_nobody_has" in condition(failed, "Ready")["message"]
+        write(workplace, "2.0")
+        assert await ask((await served(command, "2.0"))["url"]) == "2.0"
+
+
 async def test_the_number_of_replicas_follows_the_file(workplace):
     async with up(workplace) as command:
         await served(command)
