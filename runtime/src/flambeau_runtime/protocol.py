@@ -135,23 +135,25 @@ def pack_predict(batch: int, rows: Sequence[Outgoing]) -> list[Buffer]:
     records: list[bytes] = [b"", _COUNT.pack(len(rows))]
     parts: list[Buffer] = []
     size = _COUNT.size + _ROW.size * len(rows)
+    pack = _ROW.pack
     for row in rows:
         request_id = row.request_id.encode()
         content_type = row.content_type.encode()
         url_path = row.url_path.encode()
         headers = row.headers
         body = row.body
+        id_size, headers_size, type_size = len(request_id), len(headers), len(content_type)
+        path_size, body_size = len(url_path), len(body)
+        size += id_size + headers_size + type_size + path_size
         flags = (_EXPLAIN if row.explain else 0) | (_DESCRIBE if row.describe else 0)
-        lengths = len(body), len(headers), len(content_type), len(url_path), len(request_id)
-        region = row.region
-        if region is None:
-            records.append(_ROW.pack(0, *lengths, flags))
+        offset = 0
+        if row.region is None:
             parts += (request_id, headers, content_type, url_path, body)
-            size += sum(lengths)
+            size += body_size
         else:
-            records.append(_ROW.pack(region.offset, *lengths, flags | _IN_ARENA))
             parts += (request_id, headers, content_type, url_path)
-            size += sum(lengths) - lengths[0]
+            offset, flags = row.region.offset, flags | _IN_ARENA
+        records.append(pack(offset, body_size, headers_size, type_size, path_size, id_size, flags))
     records[0] = HEADER.pack(size, batch, Kind.PREDICT)
     return [*records, *parts]
 

@@ -254,8 +254,12 @@ class HotPath(asyncio.Protocol):
 
     def _identify(self) -> None:
         """Give the request the id it brings, or a fresh one."""
-        sent = find_header(self._block, self._lowered, _ID)
-        self._request_id = (accepted_id(sent) if sent else None) or self.door.fresh_id()
+        self._request_id = ""
+        if _ID in self._lowered:
+            sent = find_header(self._block, self._lowered, _ID)
+            self._request_id = (accepted_id(sent) if sent else None) or ""
+        if not self._request_id:
+            self._request_id = self.door.fresh_id()
 
     def _take_whole(self, data: bytes, head: int, end: int) -> bytes:
         """Take a message that is there from its first to its last byte."""
@@ -263,7 +267,9 @@ class HotPath(asyncio.Protocol):
             body, rest = data[head:], b""
         else:
             body, rest, data = data[head:end], data[end:], data[:end]
-        self._check(self._without_upgrade(data, head) if _UPGRADE in self._lowered else data)
+        self._checker.feed_data(
+            self._without_upgrade(data, head) if _UPGRADE in self._lowered else data
+        )
         if not self._agreed:
             return self._malformed()
         self._agreed = False
@@ -437,14 +443,15 @@ class HotPath(asyncio.Protocol):
                 door.gate(self._block[2:])
             version = door.catalogue.route(route.model, route.version)
             timeout_s = version.spec.timeouts.response_s
-            asked = find_header(self._block, self._lowered, _TIMEOUT)
-            if asked is not None:
+            block, lowered = self._block, self._lowered
+            if _TIMEOUT in lowered:
+                asked = find_header(block, lowered, _TIMEOUT) or b""
                 timeout_s = read_timeout_s(asked, timeout_s)
             now = time.monotonic()
-            content_type = find_header(self._block, self._lowered, _TYPE)
+            content_type = find_header(block, lowered, _TYPE)
             payload = Payload(
                 self._request_id,
-                self._block[2:],
+                block[2:],
                 body,
                 content_type.decode("latin-1") if content_type else "",
                 route.url_path,
