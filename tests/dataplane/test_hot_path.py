@@ -622,7 +622,9 @@ async def test_a_client_that_does_not_read_gets_no_further_answers():
         connection.reader._transport.pause_reading()
         await connection.send(request() * 100)
         async with asyncio.timeout(5):
-            while not any(inside._write_paused for inside in door.state.connections):
+            while not any(  # noqa: ASYNC110  a state nobody announces
+                inside._write_paused for inside in door.state.connections
+            ):
                 await asyncio.sleep(0.002)
         assert len(door.version.jobs) < 50
         connection.reader._transport.resume_reading()
