@@ -60,6 +60,8 @@ class Watch:
         self.no_more_pods_change_than_allowed(plan)
         self.no_failed_entry_comes_back(plan)
         self.conditions_read_as_kstatus_wants(plan)
+        if world.committed is None and all(pod.silent for pod in world.pods.values()):
+            self.served.clear()  # nobody is left who could tell what once served
         world.carry_out(plan)
         world.last = plan
         self.pods_answer_with_ready_versions()
