@@ -2,6 +2,7 @@ import gc
 import os
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 from hypothesis import given, settings, strategies as st
 
@@ -41,9 +42,9 @@ def test_a_full_arena_says_so():
 
 def open_inodes():
     inodes = set()
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the listing's own descriptor is closed by now
-            inodes.add(os.fstat(int(name)).st_ino)
+    for descriptor in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):  # the listing's own is closed by now
+            inodes.add(os.fstat(int(descriptor.name)).st_ino)
     return inodes
 
 
