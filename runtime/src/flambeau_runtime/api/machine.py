@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 
-import psutil  # type: ignore[import-untyped]  # stubs are not among the dependencies
+import psutil
 from prometheus_client import Metric
 
 MEBI = 1024 * 1024
