@@ -177,7 +177,9 @@ def run_the_image_command(guide: Guide) -> None:
 @contextmanager
 def foreground(command: list[str], environment: dict[str, str]):
     """Run a server until the block ends; it must stop in good order."""
-    process = subprocess.Popen(command, env={**os.environ, **environment}, cwd="/")
+    # The image that the guide builds on starts in this folder, which its user owns; `/` is root's.
+    home = "/home/model-server"
+    process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=home)
     deadline = time.monotonic() + 60
     while not listening(8080):
         assert process.poll() is None, f"{command} ended with {process.returncode}"
