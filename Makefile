@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
+# A network with certificates of its own: trust what this machine trusts.
+export UV_SYSTEM_CERTS ?= 1
 BIN := .venv/bin
 SYNCED := .venv/.synced
 
