@@ -167,12 +167,15 @@ def condition(deployment: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
 
 
 def is_rolled_out(deployment: Mapping[str, Any], version: str) -> bool:
-    """Return whether every model serves this version, and the pods are all ready."""
+    """Return whether every model serves this version in as many pods as are wanted."""
     status = deployment["status"]
     models = status.get("models", ())
+    ready, _, wanted = status.get("workers", "").partition("/")  # of all pods that are wanted
     return (
         condition(deployment, "RolledOut").get("status") == "True"
         and status.get("observedGeneration") == deployment["generation"]
         and status.get("readyReplicas") == status.get("replicas")
+        and bool(wanted)
+        and ready == wanted
         and all(each.get("activeVersion") == version for each in models)
     )
