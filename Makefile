@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but uv's download cache.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test check lint types contracts processes bench format clean
+.PHONY: help setup example demo test check lint types contracts processes bench format clean cluster-up cluster-down
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -12,7 +12,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(SYNCED)  ## make .venv with everything that the other targets need
 
@@ -67,3 +67,10 @@ clean:  ## remove what the targets made: environments, caches, built archives
 	rm -rf .venv .uv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf examples/classifier/build bench/build bench/.venv-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+TIER ?= 2
+cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only)
+	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER)
+
+cluster-down:  ## remove it and every trace
+	@$(PYTHON) -B -m e2e.cluster down

@@ -1,0 +1,85 @@
+"""`python -m e2e.cluster up | down | status | build`: what the make targets call."""
+
+import argparse
+import sys
+
+from e2e.cluster import hyperkube, launch
+from e2e.cluster.faults import ClusterFault
+from e2e.cluster.launch import Cluster
+from e2e.cluster.place import Place, default_place
+
+
+def main() -> int:
+    """Run one command; faults become one message and status 1."""
+    arguments = _parser().parse_args()
+    try:
+        COMMANDS[arguments.command](arguments)
+    except ClusterFault as fault:
+        _say(f"error: {fault}")
+        return 1
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="bring a cluster up and leave it running")
+    up.add_argument(
+        "--tier",
+        type=int,
+        choices=(1, 2),
+        default=2,
+        help="1: control plane; 2: with a node (root)",
+    )
+    commands.add_parser("down", help="remove it and every trace")
+    commands.add_parser("status", help="say how to use the one that runs")
+    commands.add_parser("build", help="build what a cluster is made of, so that up is quick")
+    return parser
+
+
+def _up(arguments: argparse.Namespace) -> None:
+    _explain(launch.up(arguments.tier, default_place(), _say), default_place())
+
+
+def _down(_: argparse.Namespace) -> None:
+    launch.down(default_place(), _say)
+    _say("no cluster is left")
+
+
+def _status(_: argparse.Namespace) -> None:
+    cluster = launch.existing(default_place())
+    if cluster is None:
+        raise ClusterFault("no cluster runs: make cluster-up")
+    _explain(cluster, default_place())
+
+
+def _build(_: argparse.Namespace) -> None:
+    _say(str(hyperkube.built(_say)))
+
+
+def _explain(cluster: Cluster, place: Place) -> None:
+    lines = [
+        "",
+        f"A cluster of tier {cluster.tier} is up. To use it:",
+        "",
+        f"    export KUBECONFIG={cluster.kubeconfig}",
+        f'    export PATH="{cluster.kubectl.parent}:$PATH"    # kubectl {hyperkube.version()}',
+    ]
+    if cluster.prefix:
+        lines += ["", "Pods and Services answer inside its network only; to go there:", ""]
+        lines += [f"    {' '.join(cluster.prefix)} bash"]
+    lines += ["", f"Its logs are in {place.logs}; make cluster-down removes it."]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+COMMANDS = {"up": _up, "down": _down, "status": _status, "build": _build}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The process outside: holds a cluster for as long as it is wanted, and removes what is left.
+
+It stays in the host's namespaces, so it can sweep up after those of the cluster are gone: there no
+mount of a pod lies below the folder any more.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from e2e.cluster import cgroups, isolation
+from e2e.cluster.place import Keeper, Place, process_start
+from e2e.cluster.supervisor import Order
+
+ATTACHED, DETACHED = "attached", "detached"
+CHECKOUT = Path(__file__).parents[2]
+
+
+def main() -> int:
+    """Keep a cluster: `keeper TIER FOLDER BINARIES attached|detached`.
+
+    It ends with SIGTERM, with its supervisor or, attached, when its standard input ends.
+    """
+    tier, folder, binaries = int(sys.argv[1]), Place(Path(sys.argv[2])), Path(sys.argv[3])
+    folder.record(Keeper(os.getpid(), process_start(os.getpid()) or 0, tier))
+    told, tell = os.pipe()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os.write(tell, b"!"))
+    try:
+        with _supervisor(tier, folder, binaries) as process:
+            return _hold(process, [told] if sys.argv[4] == DETACHED else [told, 0])
+    finally:
+        sweep(folder)
+
+
+@contextlib.contextmanager
+def _supervisor(tier: int, folder: Place, binaries: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        if tier == 1:
+            door.close()  # the API server itself takes the port
+            order = Order(tier, folder.root, binaries, port)
+            argv, keep = _python(order), ()
+        else:
+            # The door stays this namespace's; whoever inherits it can answer from another one.
+            order = Order(tier, isolation.INSIDE, binaries, port, door.fileno())
+            argv, keep = isolation.isolated(_python(order)), (door.fileno(),)
+        process = subprocess.Popen(
+            argv, cwd=CHECKOUT, stdin=subprocess.PIPE, pass_fds=keep, start_new_session=True,
+            env=os.environ | {isolation.FOLDER: str(folder.root)},
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _python(order: Order) -> list[str]:
+    return [sys.executable, "-B", "-m", "e2e.cluster.supervisor", *order.words()]
+
+
+def _hold(process: subprocess.Popen[bytes], reasons: list[int]) -> int:
+    ended = os.pidfd_open(process.pid)
+    try:
+        ready, _, _ = select.select([ended, *reasons], [], [])
+    finally:
+        os.close(ended)
+    return process.wait() if ended in ready else 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def sweep(folder: Place) -> None:
+    """Remove what a cluster that has ended left: its cgroups and its folder."""
+    saved = os.environ.get("FLAMBEAU_CLUSTER_LOGS")
+    if saved and folder.logs.is_dir():
+        shutil.copytree(folder.logs, saved, dirs_exist_ok=True)
+    cgroups.remove(folder.cgroup)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder.root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

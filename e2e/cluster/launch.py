@@ -1,0 +1,186 @@
+"""Bring a built cluster up and down, from outside: by hand or for the length of a test."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from e2e.cluster import hyperkube, isolation, keeper
+from e2e.cluster.faults import ClusterFault, NotReady, Occupied
+from e2e.cluster.place import Keeper, Place, child_of
+
+Say = Callable[[str], None]
+UP_WITHIN_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster that can be used.
+
+    Args:
+        kubeconfig: the administrator's.
+        kubectl: the kubectl that fits it.
+        tier: 1 for a control plane alone, 2 with a node.
+        prefix: the words that take a command into its network.
+    """
+
+    kubeconfig: Path
+    kubectl: Path
+    tier: int
+    prefix: tuple[str, ...] = ()
+
+    def run(self, *words: str, given: str | None = None, timeout_s: float = 60) -> str:
+        """Run kubectl and return what it printed; raise ClusterFault with its own words."""
+        argv = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *words]
+        done = subprocess.run(
+            argv, input=given, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if done.returncode:
+            raise ClusterFault(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def inside(self, *argv: str, given: str | None = None, timeout_s: float = 60) -> str:
+        """Run a command in the cluster's network and return what it printed."""
+        done = subprocess.run(
+            [*self.prefix, *argv],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode:
+            raise ClusterFault(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+
+@contextlib.contextmanager
+def running(tier: int, folder: Path, say: Say = print) -> Iterator[Cluster]:
+    """Have a cluster for the length of a block; it dies with this process, however that ends."""
+    place = Place(folder / "cluster")
+    process = _launch(tier, place, keeper.ATTACHED, say)
+    try:
+        yield _await(process, tier, place, say)
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait(timeout=60)
+
+
+def up(tier: int, place: Place, say: Say) -> Cluster:
+    """Leave a cluster running behind; one that runs already is returned as it is."""
+    found = existing(place)
+    if found is not None:
+        if found.tier < tier:
+            raise Occupied(
+                f"a cluster of tier {found.tier} runs in {place.root}: make cluster-down first"
+            )
+        say("it runs already")
+        return found
+    down(place, say)
+    process = _launch(tier, place, keeper.DETACHED, say)
+    try:
+        return _await(process, tier, place, say)
+    except BaseException:
+        process.terminate()
+        process.wait(timeout=60)
+        raise
+
+
+def existing(place: Place) -> Cluster | None:
+    """Return the cluster that runs in a folder."""
+    kept = place.keeper()
+    if kept is None or not kept.alive or not place.ready.exists():
+        return None
+    return _cluster(kept, place)
+
+
+def down(place: Place, say: Say) -> None:
+    """Remove a cluster and every trace of it; without one, do nothing."""
+    kept = place.keeper()
+    if kept is not None and kept.alive:
+        say(f"stopping the cluster in {place.root}")
+        os.kill(kept.pid, signal.SIGTERM)
+        _await_end(kept)
+    if place.root.exists():
+        say(f"removing what a cluster left in {place.root}")
+        keeper.sweep(place)
+
+
+def _launch(tier: int, place: Place, how: str, say: Say) -> subprocess.Popen[bytes]:
+    if tier > 1:
+        isolation.check()
+    binaries = hyperkube.built(say)
+    place.root.mkdir(parents=True, mode=0o700)
+    (place.root / "bin").mkdir()
+    place.kubectl.symlink_to(binaries / "hyperkube")
+    with place.progress.open("wb") as progress:
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-B",
+                "-m",
+                "e2e.cluster.keeper",
+                str(tier),
+                str(place.root),
+                str(binaries),
+                how,
+            ],
+            cwd=keeper.CHECKOUT,
+            stdin=subprocess.PIPE if how == keeper.ATTACHED else subprocess.DEVNULL,
+            stdout=progress,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _await(process: subprocess.Popen[bytes], tier: int, place: Place, say: Say) -> Cluster:
+    deadline = time.monotonic() + UP_WITHIN_S
+    # Held open: a keeper that fails removes the folder, and with it the file's name.
+    with place.progress.open() as progress:
+        while not place.ready.exists():
+            _pass_on(progress, say)
+            if process.poll() is not None:
+                raise ClusterFault(
+                    "\n".join(["the cluster did not come up", *progress.read().splitlines()])
+                )
+            if time.monotonic() > deadline:
+                raise NotReady("the cluster is ready", UP_WITHIN_S)
+            time.sleep(0.05)
+        _pass_on(progress, say)
+    return _cluster(Keeper(process.pid, 0, tier), place)
+
+
+def _pass_on(progress: IO[str], say: Say) -> None:
+    for line in progress.read().splitlines():
+        say(line)
+
+
+def _cluster(kept: Keeper, place: Place) -> Cluster:
+    prefix: Sequence[str] = ()
+    if kept.tier > 1:
+        prefix = isolation.entering(_first_inside(kept.pid))
+    return Cluster(place.kubeconfig, place.kubectl, kept.tier, tuple(prefix))
+
+
+def _first_inside(keeper_pid: int) -> int:
+    unshare = child_of(keeper_pid)
+    first = child_of(unshare) if unshare is not None else None
+    if first is None:
+        raise ClusterFault("the cluster's first process is gone")
+    return first
+
+
+def _await_end(kept: Keeper, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while kept.alive:
+        if time.monotonic() > deadline:
+            os.kill(kept.pid, signal.SIGKILL)
+            deadline = time.monotonic() + seconds
+        time.sleep(0.05)

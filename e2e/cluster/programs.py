@@ -1,0 +1,101 @@
+"""The programs of a cluster, watched together: one that ends, or an owner who leaves, ends all."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from e2e.cluster.faults import NotReady, ProgramDied
+
+
+class OwnerGone(BaseException):
+    """Nobody wants the cluster any more: not a fault."""
+
+
+class Programs:
+    """Started by name, each with a log of its own.
+
+    Args:
+        logs: the folder of the logs.
+        owner: a descriptor that reads as ended when the owner is gone.
+    """
+
+    def __init__(self, logs: Path, owner: int) -> None:
+        self._logs = logs
+        self._owner = owner
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._begin = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Tell how far it is, with the seconds since the beginning."""
+        sys.stdout.write(f"{time.monotonic() - self._begin:6.1f} s  {text}\n")
+        sys.stdout.flush()
+
+    def start(
+        self, name: str, argv: Iterable[str | Path], *, keep: tuple[int, ...] = (), **env: str
+    ) -> None:
+        """Start one; `keep` names the descriptors that it inherits."""
+        with (self._logs / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [str(word) for word in argv],
+                env={**_environment(), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=keep,
+            )
+
+    def wait_until(self, what: str, true: Callable[[], bool], seconds: float) -> None:
+        """Wait for a condition; raise NotReady, or ProgramDied as soon as one has died."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            self.check(0.05)
+            if time.monotonic() > deadline:
+                raise NotReady(what, seconds)
+        self.say(what)
+
+    def check(self, wait_s: float) -> None:
+        """Look after everything once, for up to `wait_s` seconds.
+
+        Raises:
+            OwnerGone: the owner has left.
+            ProgramDied: a program ended.
+        """
+        if select.select([self._owner], [], [], wait_s)[0]:
+            raise OwnerGone
+        for name, process in self._running.items():
+            status = process.poll()
+            if status is not None:
+                raise ProgramDied(name, status, self._logs / f"{name}.log")
+        if os.getpid() == 1:
+            self._bury()
+
+    def _bury(self) -> None:
+        # The first process of a PID namespace inherits every orphan: containerd's shims, for one.
+        ours = {process.pid for process in self._running.values()}
+        while True:
+            with contextlib.suppress(ChildProcessError):
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if dead is not None and dead.si_pid not in ours:
+                    os.waitpid(dead.si_pid, 0)
+                    continue
+            return
+
+    def kill(self) -> None:
+        """End everything at once: nothing of a cluster is worth a slow farewell."""
+        for process in reversed(self._running.values()):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+        for process in self._running.values():
+            process.wait()
+
+
+def _environment() -> Mapping[str, str]:
+    # Nothing of the user's shell reaches the daemons: proxies above all.
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    return kept | {"HYPERKUBE_DIE_WITH_PARENT": "1"}

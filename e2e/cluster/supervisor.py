@@ -1,0 +1,90 @@
+"""The process inside: starts the programs in their order, says when they are ready, watches them.
+
+It runs until its standard input ends. For tier 2 it is the first process of its namespaces.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster.control_plane import USERS, ControlPlane
+from e2e.cluster.faults import ClusterFault
+from e2e.cluster.place import Place
+from e2e.cluster.programs import OwnerGone, Programs
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the keeper asks of the supervisor; travels on the command line."""
+
+    tier: int
+    place: Path
+    binaries: Path
+    port: int
+    listener: int = -1
+
+    def words(self) -> list[str]:
+        """Return the order as arguments."""
+        return [
+            str(self.tier),
+            str(self.place),
+            str(self.binaries),
+            str(self.port),
+            str(self.listener),
+        ]
+
+
+def main() -> int:
+    """Carry out the order on the command line."""
+    tier, place, binaries, port, listener = sys.argv[1:]
+    order = Order(int(tier), Path(place), Path(binaries), int(port), int(listener))
+    # The keeper decides when it is over, by closing our input; a Ctrl-C reaches it too. Not
+    # SIG_IGN: that would be inherited, down to the containers.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    try:
+        with _programs(Place(order.place)) as programs:
+            _run(order, programs)
+    except OwnerGone:
+        return 0
+    except ClusterFault as fault:
+        sys.stderr.write(f"{fault}\n")
+    return 1
+
+
+@contextlib.contextmanager
+def _programs(place: Place) -> Iterator[Programs]:
+    place.logs.mkdir()
+    programs = Programs(place.logs, owner=0)
+    try:
+        yield programs
+    finally:
+        programs.kill()
+
+
+def _run(order: Order, programs: Programs) -> None:
+    _run_tier_1(order, programs)
+    while True:
+        programs.check(1.0)
+
+
+def _run_tier_1(order: Order, programs: Programs) -> None:
+    control_plane = ControlPlane(Place(order.place), order.binaries, order.port)
+    control_plane.write_identities(USERS)
+    control_plane.start(programs)
+    announce(control_plane.place)
+
+
+def announce(place: Place) -> None:
+    """Say that the cluster can be used."""
+    unfinished = place.root / "ready.part"
+    unfinished.write_text(f"{os.getpid()}\n")
+    unfinished.rename(place.ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
