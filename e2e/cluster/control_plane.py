@@ -26,8 +26,6 @@ USERS = {
     "admin": ("admin", "system:masters"),
     "controller-manager": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
-    "proxy": ("system:kube-proxy", ""),
-    "dns": ("flambeau:dns", ""),
 }
 
 

@@ -9,20 +9,29 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2e.cluster.faults import NotPermitted
+from e2e.cluster.faults import ClusterFault, NotPermitted
 
 # The cluster's folder inside: the same short path for every cluster, so that sockets fit into
 # their 108 bytes.
 INSIDE = Path("/run/flambeau")
 FOLDER = "FLAMBEAU_CLUSTER_FOLDER"  # the folder's path outside, for who arranges the mounts
+# Where programs write to fixed paths (CNI's cache, device plugins, links to logs).
+OVERLAID = (Path("/var/lib"), Path("/var/log"))
+# The kubelet sets these, for the whole machine: it gets files with the values it wants instead.
+TUNABLES = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1_000_000,
+    "kernel/keys/root_maxbytes": 25_000_000,
+}
 
 
 def isolated(argv: Sequence[str]) -> list[str]:
     """Return the command that runs `argv` as the first process of new namespaces."""
-    return [
-        "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-        "--propagation", "private", "--", *argv,
-    ]  # fmt: skip
+    flags = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return ["unshare", *flags, "--propagation", "private", "--", *argv]
 
 
 def entering(pid: int) -> list[str]:
@@ -39,3 +48,31 @@ def check() -> None:
     done = subprocess.run(isolated(["true"]), capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotPermitted(f"this machine allows no namespaces: {done.stderr.strip()}")
+
+
+def arrange() -> None:
+    """Arrange the mounts, from inside: a /run of its own with the cluster's folder in it."""
+    folder = os.open(os.environ[FOLDER], os.O_PATH | os.O_DIRECTORY)
+    do("mount", "-t", "tmpfs", "-o", "mode=755", "flambeau", "/run")
+    INSIDE.mkdir()
+    # By descriptor: the new /run may hide the folder's own path.
+    do("mount", "--bind", f"/proc/self/fd/{folder}", str(INSIDE), keep=(folder,))
+    os.close(folder)
+    for path in OVERLAID:
+        upper, work = INSIDE / "over" / path.name / "upper", INSIDE / "over" / path.name / "work"
+        upper.mkdir(parents=True)
+        work.mkdir()
+        layers = f"lowerdir={path},upperdir={upper},workdir={work}"
+        do("mount", "-t", "overlay", "-o", layers, "flambeau", str(path))
+    for number, (name, value) in enumerate(TUNABLES.items()):
+        real, false = Path("/proc/sys", name), INSIDE / f"tunable-{number}"
+        if real.exists():
+            false.write_text(f"{value}\n")
+            do("mount", "--bind", str(false), str(real))
+
+
+def do(*argv: str, keep: tuple[int, ...] = ()) -> None:
+    """Run a command; raise ClusterFault with its own words."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, pass_fds=keep)
+    if done.returncode:
+        raise ClusterFault(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from e2e.cluster import hyperkube, isolation, keeper
+from e2e.cluster import hyperkube, isolation, keeper, node
 from e2e.cluster.faults import ClusterFault, NotReady, Occupied
 from e2e.cluster.place import Keeper, Place, child_of
 
@@ -116,6 +116,7 @@ def down(place: Place, say: Say) -> None:
 def _launch(tier: int, place: Place, how: str, say: Say) -> subprocess.Popen[bytes]:
     if tier > 1:
         isolation.check()
+        node.check_programs()
     binaries = hyperkube.built(say)
     place.root.mkdir(parents=True, mode=0o700)
     (place.root / "bin").mkdir()

@@ -61,7 +61,7 @@ class Place:
 
     @property
     def ready(self) -> Path:
-        """Exists once the cluster can be used; holds the pid that `nsenter` takes."""
+        """Exists once the cluster can be used."""
         return self.root / "ready"
 
     @property

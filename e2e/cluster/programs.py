@@ -98,4 +98,5 @@ class Programs:
 def _environment() -> Mapping[str, str]:
     # Nothing of the user's shell reaches the daemons: proxies above all.
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    kept["PATH"] = f"{kept.get('PATH', '')}:/usr/sbin:/sbin"  # a user's may lack iptables
     return kept | {"HYPERKUBE_DIE_WITH_PARENT": "1"}

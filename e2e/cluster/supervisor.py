@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.cluster import dns, isolation, node
 from e2e.cluster.control_plane import USERS, ControlPlane
 from e2e.cluster.faults import ClusterFault
 from e2e.cluster.place import Place
@@ -47,8 +48,13 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     try:
+        if order.tier > 1:
+            isolation.arrange()
         with _programs(Place(order.place)) as programs:
-            _run(order, programs)
+            START[order.tier](order, programs)
+            _announce(Place(order.place))
+            while True:
+                programs.check(1.0)
     except OwnerGone:
         return 0
     except ClusterFault as fault:
@@ -66,25 +72,40 @@ def _programs(place: Place) -> Iterator[Programs]:
         programs.kill()
 
 
-def _run(order: Order, programs: Programs) -> None:
-    _run_tier_1(order, programs)
-    while True:
-        programs.check(1.0)
-
-
-def _run_tier_1(order: Order, programs: Programs) -> None:
+def _start_control_plane(order: Order, programs: Programs) -> None:
     control_plane = ControlPlane(Place(order.place), order.binaries, order.port)
     control_plane.write_identities(USERS)
     control_plane.start(programs)
-    announce(control_plane.place)
 
 
-def announce(place: Place) -> None:
-    """Say that the cluster can be used."""
+def _start_all(order: Order, programs: Programs) -> None:
+    place = Place(order.place)
+    control_plane = ControlPlane(
+        place, order.binaries, order.port, bind="0.0.0.0", advertised=node.ADDRESS
+    )
+    only = node.Node(control_plane, Place(Path(os.environ[isolation.FOLDER])).cgroup)
+    only.lay_network()
+    control_plane.write_identities(USERS | node.USERS | dns.USERS)
+    only.start_containers(programs)
+    control_plane.start(programs)
+    only.start(programs)
+    dns.start(control_plane, node.ADDRESS, programs)
+    _open_door(order, programs)
+
+
+def _open_door(order: Order, programs: Programs) -> None:
+    # The same address inside and outside, so that one kubeconfig fits both.
+    words = ["relay", f"-fd={order.listener}", f"-to=127.0.0.1:{order.port}"]
+    programs.start("relay", [order.binaries / "hyperkube", *words], keep=(order.listener,))
+
+
+def _announce(place: Place) -> None:
     unfinished = place.root / "ready.part"
-    unfinished.write_text(f"{os.getpid()}\n")
+    unfinished.touch()
     unfinished.rename(place.ready)
 
+
+START = {1: _start_control_plane, 2: _start_all}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -69,6 +69,14 @@ def test_during_a_rollout_it_is_ready_by_the_old_version_and_says_how_far_the_ne
     assert world.status.summary == "classifier@1.0→2.0"
 
 
+def test_it_is_not_rolled_out_before_every_wanted_pod_is_there():
+    world = serving(1)
+    world.edit(replicas=2)
+    rolled_out = world.plan().status.condition("RolledOut")
+    assert rolled_out is not None
+    assert (rolled_out.status, rolled_out.reason) == ("False", "PodsNotReady")
+
+
 def test_one_pod_of_two_keeps_it_ready_while_the_other_is_away():
     world = serving()
     world.replace("pod-02")

@@ -72,7 +72,8 @@ class Findings:
     def rolled_out(self) -> bool:
         """Whether this generation's versions and settings are in every pod."""
         everywhere = all(self.serves_everywhere(each) for each in self.standings)
-        complete = self.fleet.settled or self.pods_wanted == 0
+        all_here = self.fleet.settled and len(self.fleet.present) >= self.pods_wanted
+        complete = all_here or self.pods_wanted == 0
         return complete and everywhere and not self.writes and not self.hands_off
 
     @property
