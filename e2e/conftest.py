@@ -14,6 +14,13 @@ def control_plane(tmp_path_factory):
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A cluster whose pods run."""
+    with launch.running(2, tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def fresh_name():
     """A name that no other test uses, for a namespace."""

@@ -18,9 +18,9 @@ from e2e.cluster.programs import Programs
 SERVICE_RANGE = "10.96.0.0/16"
 API_SERVICE = "10.96.0.1"
 POD_RANGE = "10.244.0.0/16"
-# TEST-NET-1: the API server refuses to advertise a loopback address, and without a node nobody
+# TEST-NET-3: the API server refuses to advertise a loopback address, and without a node nobody
 # goes to the one it advertises.
-NOWHERE = "192.0.2.1"
+NOWHERE = "203.0.113.1"
 # Who may sign in, by the static token of each: name in the kubeconfig → user and groups.
 USERS = {
     "admin": ("admin", "system:masters"),

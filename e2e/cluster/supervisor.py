@@ -80,9 +80,8 @@ def _start_control_plane(order: Order, programs: Programs) -> None:
 
 def _start_all(order: Order, programs: Programs) -> None:
     place = Place(order.place)
-    control_plane = ControlPlane(
-        place, order.binaries, order.port, bind="0.0.0.0", advertised=node.ADDRESS
-    )
+    everywhere = "0.0.0.0"  # noqa: S104  the network is the cluster's own
+    control_plane = ControlPlane(place, order.binaries, order.port, everywhere, node.ADDRESS)
     only = node.Node(control_plane, Place(Path(os.environ[isolation.FOLDER])).cgroup)
     only.lay_network()
     control_plane.write_identities(USERS | node.USERS | dns.USERS)
