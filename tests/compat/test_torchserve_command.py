@@ -193,3 +193,18 @@ def test_what_is_missing_ends_with_a_sentence(torchserve, words, said):
 
 def test_the_version_is_told(torchserve):
     assert torchserve.run("--version").stdout.startswith("flambeau-runtime 0.")
+
+
+def test_logs_that_cannot_be_written_end_the_start_with_the_fix(torchserve):
+    (torchserve.folder / "logs").write_text("a file where the folder should be: not even root may")
+    started = torchserve.run(*START)
+    assert started.returncode == 1
+    assert "name one with LOG_LOCATION" in started.stderr
+
+
+def test_keys_that_cannot_be_written_end_the_start_with_the_fix(torchserve):
+    (torchserve.folder / ".key_file.json.partial").mkdir()
+    started = torchserve.run(*START)
+    assert started.returncode == 1
+    assert "key_file.json: cannot be written" in started.stderr
+    assert "start in a folder of your own" in started.stderr

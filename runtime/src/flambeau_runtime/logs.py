@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from flambeau_runtime.errors import InvalidSettings
+
 FRONT = "flambeau_runtime"
 """Parent of every logger of ours; `ts_log.log` in TorchServe's layout."""
 
@@ -167,7 +169,14 @@ def _no_model_output(record: logging.LogRecord) -> bool:
 
 
 def _torchserve_files(log_dir: Path) -> list[logging.Handler]:
-    log_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        (log_dir / "ts_log.log").touch()
+    except OSError as error:
+        raise InvalidSettings(
+            f"{log_dir}: logs cannot be written there ({error.strerror}): start in a folder of your"
+            " own, or name one with LOG_LOCATION"
+        ) from None
     server = _rolling(log_dir / "ts_log.log", TorchServeLines())
     server.addFilter(_no_model_output)
     model = _rolling(log_dir / "model_log.log", TorchServeLines())

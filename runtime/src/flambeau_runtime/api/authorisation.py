@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from flambeau_runtime.errors import InvalidKey, Unauthorised
+from flambeau_runtime.errors import InvalidKey, InvalidSettings, Unauthorised
 from flambeau_runtime.settings import Authorisation, Settings
 
 log = logging.getLogger(__name__)
@@ -69,13 +69,23 @@ class Keys:
         self._keys: dict[str, _Key] = {}
 
     def write(self) -> None:
-        """Make new keys and write the file (mode 600)."""
+        """Make new keys and write the file (mode 600).
+
+        Raises:
+            InvalidSettings: the file cannot be written.
+        """
         self._keys = {
             "management": self._new(),
             "inference": self._new(),
             "API": _Key(secrets.token_urlsafe(24), None),
         }
-        self._save()
+        try:
+            self._save()
+        except OSError as error:
+            raise InvalidSettings(
+                f"{self.path}: cannot be written ({error.strerror}): start in a folder of your own,"
+                " or do without keys (disable_token_authorization=true)"
+            ) from None
 
     def _new(self) -> _Key:
         return _Key(secrets.token_urlsafe(24), self._clock() + self._lifetime)
