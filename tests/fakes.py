@@ -162,6 +162,7 @@ class FakeCluster:
             terminating=False,
             restarts=0,
             started_at=None,
+            ready=True,
         )
 
     async def list_pods(self, ref: Ref) -> tuple[Pod, ...]:

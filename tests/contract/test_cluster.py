@@ -136,6 +136,10 @@ def running(count):
     return lambda pods: len(pods) == count and all(pod.running for pod in pods)
 
 
+def ready(count):
+    return lambda pods: len(pods) == count and all(pod.ready for pod in pods)
+
+
 @WORLDS
 async def test_an_object_nobody_made_is_none(world_of, tmp_path):
     async with world_of(tmp_path) as world:
@@ -261,10 +265,10 @@ async def test_asking_for_what_is_there_changes_nothing(world_of, tmp_path):
 
 
 @WORLDS
-async def test_scaling_down_keeps_the_oldest_pods(world_of, tmp_path):
+async def test_scaling_down_keeps_the_oldest_of_the_ready_pods(world_of, tmp_path):
     async with world_of(tmp_path) as world:
         ref = await world.serve(manifest(replicas=3))
-        before = await world.pods(ref, running(3))
+        before = await world.pods(ref, ready(3))
         await world.serve(manifest(replicas=1))
         after = await world.pods(ref, running(1))
         assert after[0].uid == before[0].uid

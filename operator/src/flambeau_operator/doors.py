@@ -51,6 +51,7 @@ class Pod:
     terminating: bool
     restarts: int
     started_at: datetime | None
+    ready: bool = False  # by the cluster's own probe
 
 
 @dataclass(frozen=True, slots=True)

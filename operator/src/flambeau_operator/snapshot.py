@@ -70,5 +70,6 @@ def _facts(pod: Pod, state: PodState | None, silent_before: int, asked: bool) ->
         started_at=pod.started_at,
         address=pod.address,
         state=state,
+        probed_ready=pod.ready,
         silent_passes=silent_before + 1 if asked and state is None else 0,
     )

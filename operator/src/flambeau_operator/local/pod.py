@@ -148,6 +148,7 @@ class LocalPod:
             terminating=self.terminating,
             restarts=self.restarts,
             started_at=self.started_at,
+            ready=self.ready,
         )
 
     def ask_to_stop(self, drain_s: float, grace_s: float) -> None:
