@@ -198,6 +198,29 @@ async def test_a_deadline_passes_even_where_no_worker_is():
     assert (len(jobs), jobs.outstanding, jobs.counters.errors) == (0, 0, 1)
 
 
+async def test_a_deadline_passes_while_a_batch_waits_for_a_worker_in_place_of_the_dead_one():
+    jobs, worker = queue(), Worker()
+    jobs.attach(worker)
+    [late] = submit(jobs, 1, timeout_s=0.01)
+    await worker.took.wait()
+    jobs.detach(worker)
+    jobs.again(worker.batches)
+    assert isinstance(await late.reply.end(), DeadlineExceeded)
+    assert (len(jobs), jobs.outstanding) == (0, 0)
+
+
+async def test_who_asks_again_when_told_to_be_late_takes_no_ones_place():
+    jobs, worker = queue(), Worker()
+    [live] = submit(jobs, 1)
+    [late] = submit(jobs, 1, timeout_s=-1.0)
+    next_one = new_job()
+    late.reply.failed = lambda *_: jobs.submit(next_one)
+    jobs.attach(worker)
+    await asyncio.sleep(0)
+    assert worker.batches == [[live]]
+    assert (len(jobs), jobs.outstanding) == (1, 2)
+
+
 async def test_a_batch_whose_worker_died_goes_first_and_as_it_was():
     jobs, worker = queue(), Worker()
     submit(jobs, 2)

@@ -122,6 +122,7 @@ class JobQueue:
         "_again",
         "_attached",
         "_idle",
+        "_late",
         "_sweep",
         "_turn",
         "_wait",
@@ -143,6 +144,7 @@ class JobQueue:
         self._again: deque[list[Job]] = deque()  # batches whose worker died, to be run as they are
         self._idle: list[Puller] = []  # the last one to become idle is the first to be used
         self._attached: set[Puller] = set()
+        self._late: list[Job] = []  # expired, and to be told once the queue is in order again
         self._turn: asyncio.Handle | None = None
         self._wait: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -188,7 +190,7 @@ class JobQueue:
                 # At the end of the turn: what else has arrived by then goes along, free of charge.
                 self._turn = asyncio.get_running_loop().call_soon(self._on_turn)
         elif self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_EVERY_S, self._on_sweep)
+            self._sweep_later()
 
     def attach(self, lane: Puller) -> None:
         """Take in a worker; it is idle."""
@@ -200,6 +202,7 @@ class JobQueue:
         self._attached.discard(lane)
         if lane in self._idle:
             self._idle.remove(lane)
+            self.consider()
 
     def idle(self, lane: Puller) -> None:
         """Take note that a worker can take a batch."""
@@ -215,9 +218,11 @@ class JobQueue:
 
     def consider(self) -> None:
         """See whether an idle worker should go now, at the end of this turn, or after a wait."""
-        if not self._idle or not (self._waiting or self._again):
+        if not (self._waiting or self._again):
             return
-        if self._again or len(self._waiting) >= self.policy.target(len(self._attached)):
+        if not self._idle:
+            self._sweep_later()
+        elif self._again or len(self._waiting) >= self.policy.target(len(self._attached)):
             self._go()
         elif self._turn is None and self._wait is None:
             self._turn = asyncio.get_running_loop().call_soon(self._on_turn)
@@ -267,6 +272,7 @@ class JobQueue:
         if batch:
             self._idle.pop().take(batch)
             self.consider()
+        self._tell_late()
 
     def _tried(self) -> list[Job]:
         """Return the live jobs of a batch whose worker died; may be none."""
@@ -312,17 +318,28 @@ class JobQueue:
     def _expire(self, job: Job, now: float) -> None:
         self.outstanding -= 1
         self.counters.failed(now - job.queued_at)
-        job.fail(DeadlineExceeded(self.spec.model, job.deadline - job.queued_at))
+        self._late.append(job)
+
+    def _tell_late(self) -> None:
+        """Fail what has expired; a caller may submit its next request before this returns."""
+        while self._late:
+            job = self._late.pop(0)
+            job.fail(DeadlineExceeded(self.spec.model, job.deadline - job.queued_at))
 
     def _drop_ended(self) -> None:
         live = self._live(list(self._waiting))
         self._waiting.clear()
         self._waiting.extend(live)
+        self._tell_late()
+
+    def _sweep_later(self) -> None:
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_EVERY_S, self._on_sweep)
 
     def _on_sweep(self) -> None:
         """End jobs whose deadline passes while no worker is there to collect them."""
         self._sweep = None
-        self._drop_ended()
         self._again = deque(live for batch in self._again if (live := self._live(batch)))
+        self._drop_ended()
         if self._waiting or self._again:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_EVERY_S, self._on_sweep)
+            self._sweep_later()
