@@ -5,7 +5,9 @@ import re
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from flambeau_runtime import protocol
 from flambeau_runtime.api import hot_path
+from flambeau_runtime.api.payload import LONGEST_CONTENT_TYPE
 from flambeau_runtime.errors import (
     DeadlineExceeded,
     InvalidKey,
@@ -704,3 +706,72 @@ async def test_an_access_log_is_told_once_per_answer():
 
 def test_each_listener_has_a_door_of_its_own():
     assert Front(EchoVersion()).protocol.door is not Front(EchoVersion()).protocol.door
+
+
+async def test_a_big_body_whose_head_came_in_two_parts_leaves_nothing_behind():
+    async with front() as door:
+        connection = await door.connect()
+        whole = request(body=b"x" * 1_000_000)
+        await connection.send(whole[:30])
+        await asyncio.sleep(0.02)
+        await connection.send(whole[30:])
+        assert len((await connection.answer()).body) == 1_000_000
+        assert (await connection.ask(body=b"next")).body == b"next"
+
+
+async def in_the_arena(door):
+    """Wait until a body has begun to come to its place."""
+    async with asyncio.timeout(5):
+        while door.version.queue.arena.free_bytes == ARENA_BYTES:  # noqa: ASYNC110  no event tells
+            await asyncio.sleep(0.002)
+
+
+async def test_a_big_body_that_outlasts_its_version_is_carried_to_the_next_one():
+    async with front() as door:
+        connection = await door.connect()
+        body = bytes(range(256)) * 4_000
+        whole = request(body=body)
+        await connection.send(whole[:500_000])
+        await in_the_arena(door)
+        successor = door.routes.version = EchoVersion()
+        await connection.send(whole[500_000:])
+        assert (await connection.answer()).body == body
+        assert successor.last.region is None
+
+
+async def test_whatever_is_accepted_can_be_told_to_a_worker():
+    longest = "\xff" * LONGEST_CONTENT_TYPE
+    async with front() as door:
+        target = "/predictions/m/1.0/" + "%FF" * 2_700
+        answer = await door.ask(target=target, Content_Type=longest, X_Request_Id="i" * 128)
+        assert answer.status == 200
+        protocol.pack_predict(1, [door.version.last])
+        refused = await door.ask(Content_Type=longest + "x")
+        assert (refused.status, len(door.version.jobs)) == (400, 1)
+
+
+async def test_a_slow_reader_is_not_cut_off_as_long_as_it_reads(monkeypatch):
+    monkeypatch.setattr(hot_path, "STALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(hot_path, "TICK_S", 0.1)
+    size = 20_000_000
+    async with front(EchoVersion(lambda _job: Prediction(body=b"y" * size))) as door:
+        connection = await door.connect()
+        connection.reader._limit = 2**16
+        await connection.send(request(body=b"x"))
+        await connection.reader.readuntil(b"\r\n\r\n")
+        while size:
+            part = await connection.reader.read(500_000)
+            assert part, f"cut off, {size} bytes before the end"
+            size -= len(part)
+            await asyncio.sleep(0.03)
+
+
+async def test_what_is_pipelined_behind_a_stranger_is_answered_however_much_it_is():
+    async with front() as door:
+        connection = await door.connect()
+        sent = request("GET", "/other") + request(body=b"y" * 50_000) * 40
+        asking = asyncio.create_task(connection.send(sent))
+        assert (await connection.answer()).body == b"GET /other 0"
+        for _ in range(40):
+            assert len((await connection.answer()).body) == 50_000
+        await asking

@@ -12,6 +12,9 @@ from flambeau_runtime.serving.job import Job
 from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import Telemetry
 
+HELD_BYTES = 64 * 1024
+"""Pipelined bytes kept while a request is answered; beyond, the client is not read."""
+
 
 class Version(Protocol):
     """The part of a live version that the hot path uses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from flambeau_runtime.api.payload import METHODS, find_route
+from flambeau_runtime.api.door import HELD_BYTES
+from flambeau_runtime.api.payload import METHODS, find_header, find_route
+
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 class HandedOver(HttpToolsProtocol):
@@ -58,6 +62,8 @@ class HandedOver(HttpToolsProtocol):
             super().data_received(data)
         elif self._busy:
             self.later = data
+            if len(data) > HELD_BYTES:
+                self.flow.pause_reading()  # until the answer is complete
         elif self._predicts(data) or b"\r\n" not in data:  # nor can its first line be told yet
             self._give_back(data)
         else:
@@ -83,9 +89,11 @@ class HandedOver(HttpToolsProtocol):
 
 
 def split(data: bytes) -> tuple[bytes, bytes]:
-    """Return a first message that has no body, and what follows it; all of it when it has one."""
+    """Return a first message and what follows it; all of it while its end cannot be told."""
     end = data.find(b"\r\n\r\n") + len(b"\r\n\r\n")
     head = data[:end].lower()
-    if b"\r\ncontent-length:" in head or b"\r\ntransfer-encoding:" in head:
+    sent = find_header(head, head, b"\r\ncontent-length:") or b"0"
+    if end < len(b"\r\n\r\n") or b"\r\ntransfer-encoding:" in head or not _LENGTH.fullmatch(sent):
         return data, b""
-    return (data[:end], data[end:]) if end >= len(b"\r\n\r\n") else (data, b"")
+    end += int(sent)
+    return data[:end], data[end:]

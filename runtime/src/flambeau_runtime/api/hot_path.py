@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from flambeau_runtime.api.big_body import BigBody
 from flambeau_runtime.api.chunked import ChunkedBody, Stage
-from flambeau_runtime.api.door import Door, Gate, Routes
+from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
 from flambeau_runtime.api.payload import (
     CLOSE,
@@ -31,6 +31,7 @@ from flambeau_runtime.api.payload import (
     accepted_id,
     find_header,
     find_route,
+    read_content_type,
     read_timeout_s,
     render,
     render_problem,
@@ -47,8 +48,6 @@ log = logging.getLogger(__name__)
 FIRST_LETTER = ord("A")
 LONGEST_HEAD = 64 * 1024
 LONGEST_TARGET = 8 * 1024
-HELD_BYTES = 64 * 1024
-"""Pipelined bytes kept while a request is answered; beyond, the client is not read."""
 DRAINED_BYTES = 1024 * 1024
 """A refused body up to this is read to its end and the connection kept."""
 LINGER_BYTES = 64 * 1024 * 1024
@@ -66,7 +65,6 @@ _ID = b"\r\nx-request-id:"
 _TIMEOUT = b"\r\nx-request-timeout:"
 _LENGTH = b"\r\ncontent-length:"
 _CODING = b"\r\ntransfer-encoding:"
-_TYPE = b"\r\ncontent-type:"
 _UPGRADE = b"\r\nupgrade:"
 
 
@@ -115,6 +113,7 @@ class HotPath(asyncio.Protocol):
         self._since = 0.0  # last progress
         self._began = 0.0  # of the message that is being read
         self._ends_at = 0.0
+        self._unsent = 0  # bytes of answers that the client had not read at the last tick
         self._left = 0  # bytes of the body still to come
         self._body = bytearray()
         self._chunks: ChunkedBody | None = None
@@ -196,10 +195,9 @@ class HotPath(asyncio.Protocol):
             if self._state is HEAD and len(data) == begun:
                 break
         self._advancing = False
-        if self._state is HEAD or self._state is BUSY:
-            self._rest = b""
-            if data:
-                self._hold(data)
+        self._rest = b""
+        if data and (self._state is HEAD or self._state is BUSY):
+            self._hold(data)
 
     def _hold(self, data: bytes) -> None:
         self._rest = self._rest + data if self._rest else data
@@ -448,12 +446,15 @@ class HotPath(asyncio.Protocol):
                 asked = find_header(block, lowered, _TIMEOUT) or b""
                 timeout_s = read_timeout_s(asked, timeout_s)
             now = time.monotonic()
-            content_type = find_header(block, lowered, _TYPE)
+            content_type = read_content_type(block, lowered)
+            if region is not None and region.arena is not version.queue.arena:
+                # Another version came in while the body was on its way; its workers see it not.
+                body, region = bytes(body), None
             payload = Payload(
                 self._request_id,
                 block[2:],
                 body,
-                content_type.decode("latin-1") if content_type else "",
+                content_type,
                 route.url_path,
                 route.explain,
             )
@@ -575,6 +576,9 @@ class HotPath(asyncio.Protocol):
     def _on_tick(self) -> None:
         """Close what is idle, slow or stuck: one lazy timer per connection, none per request."""
         now = time.monotonic()
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        if self._unsent < before:
+            self._since = now  # slow, but it reads
         idle_s = now - self._since
         limit_s = self._patience_s()
         if idle_s >= limit_s or (self._reading and now - self._began >= BODY_TIMEOUT_S):

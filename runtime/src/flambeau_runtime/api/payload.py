@@ -18,6 +18,8 @@ METHODS = frozenset((b"POST", b"PUT", b"GET", b"DELETE", b"PATCH"))
 
 OK = 200
 LONGEST_REQUEST_ID = 128
+LONGEST_CONTENT_TYPE = 8 * 1024
+_TYPE = b"\r\ncontent-type:"
 _VISIBLE = re.compile(rb"[!-~]+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -103,6 +105,20 @@ def accepted_id(sent: bytes) -> str | None:
     if len(sent) <= LONGEST_REQUEST_ID and _VISIBLE.fullmatch(sent):
         return sent.decode("ascii")
     return None
+
+
+def read_content_type(block: bytes, lowered: bytes) -> str:
+    """Return the content type, "" without one.
+
+    Raises:
+        BadRequest: it is longer than a worker could be told.
+    """
+    sent = find_header(block, lowered, _TYPE)
+    if not sent:
+        return ""
+    if len(sent) > LONGEST_CONTENT_TYPE:
+        raise BadRequest(f"The Content-Type is longer than {LONGEST_CONTENT_TYPE} bytes.")
+    return sent.decode("latin-1")
 
 
 def read_timeout_s(sent: bytes, longest_s: float) -> float:

@@ -23,17 +23,17 @@ _PAGES = 64 * 1024  # regions begin and end at multiples of this: a multiple of 
 class Region:
     """A place for one body. It is free again when the last one who holds it lets go."""
 
-    __slots__ = ("_arena", "offset", "size", "view")
+    __slots__ = ("arena", "offset", "size", "view")
 
     def __init__(self, arena: Arena, offset: int, size: int) -> None:
-        self._arena = arena
+        self.arena = arena
         self.offset = offset
         self.size = size
         self.view = arena.view[offset : offset + size]
 
     def __del__(self) -> None:
         self.view.release()
-        self._arena.free(self.offset, self.size)
+        self.arena.free(self.offset, self.size)
 
 
 class Arena:
