@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from flambeau_runtime.api.bounded_http import BoundedHttp
 from flambeau_runtime.api.door import HELD_BYTES
 from flambeau_runtime.api.payload import METHODS, find_header, find_route
 
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
-class HandedOver(HttpToolsProtocol):
+class HandedOver(BoundedHttp):
     """Answers through ASGI, and gives the connection back when a prediction comes along it.
 
     `back` makes the protocol that takes it back. `later` is what the client sent behind a message
@@ -82,6 +82,7 @@ class HandedOver(HttpToolsProtocol):
     def _give_back(self, data: bytes) -> None:
         self.connections.discard(self)
         self._unset_keepalive_if_required()
+        self._stop_watch()
         hot = self.back()
         self.transport.set_protocol(hot)
         hot.connection_made(self.transport)

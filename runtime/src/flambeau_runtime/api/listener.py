@@ -10,6 +10,7 @@ import socket
 import uvicorn
 
 from flambeau_runtime.api import asgi
+from flambeau_runtime.api.bounded_http import BoundedHttp
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address
 
@@ -80,7 +81,7 @@ class Listener:
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=protocol or "httptools",
+            http=protocol or BoundedHttp,
             ws="none",
             lifespan="off",
             log_config=None,
