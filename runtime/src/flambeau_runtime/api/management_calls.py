@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau_runtime.errors import BadRequest
+from flambeau_runtime.serving.desired import MOST_WORKERS
 from flambeau_runtime.serving.registration import Asked
 
 Said = Mapping[str, Any]
@@ -102,6 +103,8 @@ def read_scaling(said: Said, version: str | None) -> Scaling:
         raise BadRequest("min_worker cannot be negative.")
     if most < least:
         raise BadRequest("max_worker cannot be less than min_worker.")
+    if least > MOST_WORKERS:
+        raise BadRequest(f"min_worker cannot be more than {MOST_WORKERS}.")
     return Scaling(
         least,
         most,

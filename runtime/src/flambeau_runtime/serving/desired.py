@@ -8,6 +8,11 @@ from types import MappingProxyType
 
 NO_ENV: Mapping[str, str] = MappingProxyType({})
 
+MOST_WORKERS = 1024
+"""Of one version in one runtime; more is a slip of the hand that would stop the machine."""
+MOST_JOBS_AT_ONCE = 65_536
+LONGEST_TIMEOUT_S = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

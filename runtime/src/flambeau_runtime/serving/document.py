@@ -12,6 +12,9 @@ from pydantic_core import ErrorDetails
 
 from flambeau_runtime.errors import FieldProblem, InvalidDocument
 from flambeau_runtime.serving.desired import (
+    LONGEST_TIMEOUT_S,
+    MOST_JOBS_AT_ONCE,
+    MOST_WORKERS,
     Batching,
     Document,
     ModelSpec,
@@ -31,8 +34,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[^\s/?#%]{1,200}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]{1,256}$")]
 EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_TIMEOUT_S, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_S, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -55,13 +58,13 @@ class SourcePart(_Part):
 class WorkersPart(_Part):
     """How many workers."""
 
-    min: Annotated[int, Field(ge=0, le=1024)] = 1
+    min: Annotated[int, Field(ge=0, le=MOST_WORKERS)] = 1
 
 
 class BatchingPart(_Part):
     """How many jobs go together, and how long one waits for companions."""
 
-    max_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    max_size: Annotated[int, Field(ge=1, le=MOST_JOBS_AT_ONCE)] | None = None
     max_delay_seconds: Seconds | None = None
 
 

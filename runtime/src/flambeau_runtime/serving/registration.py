@@ -7,13 +7,23 @@ the server-wide defaults.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.archive.store import Store
-from flambeau_runtime.serving.desired import Batching, Source, Timeouts, VersionSpec
+from flambeau_runtime.errors import BadRequest
+from flambeau_runtime.serving.desired import (
+    LONGEST_TIMEOUT_S,
+    MOST_JOBS_AT_ONCE,
+    MOST_WORKERS,
+    Batching,
+    Source,
+    Timeouts,
+    VersionSpec,
+)
 from flambeau_runtime.settings import ModelDefaults, Settings
 
 
@@ -37,6 +47,7 @@ async def prepare(asked: Asked, store: Store, settings: Settings) -> VersionSpec
     Raises:
         SourceUnavailable: nothing is there, or it may not be read.
         ArchiveInvalid: it is broken or dangerous, or has no name.
+        BadRequest: it asks for more workers than any version may have.
     """
     path = await store.fetch(asked.url)
     handler = asked.handler or settings.default_handler
@@ -45,7 +56,11 @@ async def prepare(asked: Asked, store: Store, settings: Settings) -> VersionSpec
 
 
 def decide(asked: Asked, package: Package, settings: Settings) -> VersionSpec:
-    """Return the version that an opened archive becomes."""
+    """Return the version that an opened archive becomes.
+
+    Raises:
+        BadRequest: it would have more workers than any version may have.
+    """
     known = _defaults_for(package, settings)
     limits = settings.limits
     config = package.config
@@ -72,14 +87,19 @@ def decide(asked: Asked, package: Package, settings: Settings) -> VersionSpec:
         limits.startup_timeout_s,
     )
     workers = _first(_min_workers(config), known.min_workers, asked.workers, 0)
+    if workers > MOST_WORKERS:
+        raise BadRequest(
+            f"{package.model} {package.version} cannot have {workers:g} workers: at most "
+            f"{MOST_WORKERS}; lower minWorkers, initial_workers or default_workers_per_model."
+        )
     return VersionSpec(
         model=package.model,
         version=package.version,
         source=Source(asked.url, package.digest),
         workers=int(workers),
         max_workers=int(_first(_max_workers(config), known.max_workers, workers)),
-        batching=Batching(int(size), delay_s),
-        timeouts=Timeouts(response_s, startup_s),
+        batching=Batching(int(min(size, MOST_JOBS_AT_ONCE)), min(delay_s, LONGEST_TIMEOUT_S)),
+        timeouts=Timeouts(min(response_s, LONGEST_TIMEOUT_S), min(startup_s, LONGEST_TIMEOUT_S)),
         handler=asked.handler,
         queue_size=int(_first(_number(config, "jobQueueSize"), limits.job_queue_size)),
         split_json_arrays=_split(config),
@@ -101,9 +121,9 @@ def _first(*candidates: float | None) -> float:
 def _number(config: Mapping[str, Any], key: str) -> float | None:
     """Return a positive number; anything else counts as not said, as in TorchServe."""
     value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    return value if 0 < value < math.inf else None
 
 
 def _min_workers(config: Mapping[str, Any]) -> float | None:
