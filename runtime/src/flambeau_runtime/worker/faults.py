@@ -16,9 +16,14 @@ def describe(error: BaseException) -> dict[str, Any]:
     {reason, message, status?, log?}: `reason` of a load is LoadFailed's own word, of a batch the
     class of the error.
     """
-    message = str(error)[:LONGEST_MESSAGE]
+    # Paths and what users send may hold lone surrogates, which no JSON can carry as UTF-8.
+    message = str(error)[:LONGEST_MESSAGE].encode("utf-8", "replace").decode()
     if isinstance(error, LoadFailed):
-        return {"reason": error.reason, "message": message, "log": error.log_tail}
+        return {
+            "reason": error.reason,
+            "message": message,
+            "log": error.log_tail.encode("utf-8", "replace").decode(),
+        }
     if isinstance(error, HandlerRefused):
         return {"reason": "HandlerRefused", "message": message, "status": error.status}
     if isinstance(error, OutOfMemory):

@@ -100,12 +100,13 @@ class LoadedHandler:
         ]
 
     def _call(self, data: Data, quiet: bool = False) -> list[Any]:
+        asked = len(data)  # a handler may empty the list
         begun = time.perf_counter()
         try:
             results = self._handle(data, self.context)
         except Exception as error:
             if not quiet:
-                log.exception("the handler raised on a batch of %d", len(data))
+                log.exception("the handler raised on a batch of %d", asked)
             raise read_fault(error) from error
         finally:
             self._prediction_ms = (time.perf_counter() - begun) * 1000
@@ -114,10 +115,10 @@ class LoadedHandler:
                 f"Invalid model predict output: a handler returns a list with one result per "
                 f"request, this one returned {type(results).__name__}"
             )
-        if len(results) != len(data):
+        if len(results) != asked:
             raise PredictionFailed(
                 f"number of batch response mismatched: the handler returned {len(results)} "
-                f"results for {len(data)} requests"
+                f"results for {asked} requests"
             )
         return results
 

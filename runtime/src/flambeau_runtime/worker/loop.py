@@ -256,7 +256,11 @@ def _measured(model: Runs) -> bytes:
     measured = model.drain_metrics()
     if not measured:
         return b""
-    report = orjson.dumps(_newest(measured), default=str, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        report = orjson.dumps(_newest(measured), default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:  # integers beyond 64 bits, lone surrogates
+        log.warning("measurements that cannot be reported: %s", error)
+        return b""
     if len(report) > protocol.SMALL_FRAME_BYTES:
         log.warning("%d measurements at once are too many to report", len(measured))
         return b""
