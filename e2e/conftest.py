@@ -4,20 +4,20 @@ import secrets
 
 import pytest
 
-from e2e.cluster import launch
+from e2e.cluster import choice
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory):
     """A cluster without nodes: objects, rules and controllers, no pods that run."""
-    with launch.running(1, tmp_path_factory.mktemp("control-plane")) as cluster:
+    with choice.running(1, tmp_path_factory.mktemp("control-plane"), print) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """A cluster whose pods run."""
-    with launch.running(2, tmp_path_factory.mktemp("cluster")) as cluster:
+    with choice.running(2, tmp_path_factory.mktemp("cluster"), print) as cluster:
         yield cluster
 
 

@@ -1,11 +1,13 @@
 """Tier 2 carries what later tests put on it: pods that run, find each other and are restricted."""
 
 import json
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from e2e.cluster import stock
+from e2e.cluster import isolation, stock
 from e2e.cluster.faults import ClusterFault
 
 # The first run on a machine builds Kubernetes.
@@ -36,7 +38,7 @@ def service(cluster, namespace):
     cluster.run("-n", namespace, "apply", "-f", "-", given=json.dumps(_web()))
     available = ["deployment/web", "--for=condition=Available", "--timeout=60s"]
     cluster.run("-n", namespace, "wait", *available)
-    _until_answered(cluster, namespace, "http://web/")
+    _until(lambda: _ask(cluster, namespace, "http://web/"))
     return f"web.{namespace}.svc.cluster.local"
 
 
@@ -72,21 +74,68 @@ def test_a_deleted_pod_is_replaced(cluster, namespace):
     assert len(after) == 2
 
 
+@pytest.mark.usefixtures("service")
+def test_pods_are_measured(cluster, namespace):
+    _until(lambda: "Mi" in cluster.run("-n", namespace, "top", "pod", "-l", "app=web"))
+
+
+def test_an_image_that_was_built_here_needs_no_registry(cluster, namespace, tmp_path):
+    name = "localhost/flambeau-loaded:test"
+    archive = tmp_path / "image.tar"
+    stock.write_archive(
+        cluster.kubectl.resolve().with_name("stock"), archive, {name: ["/stock", "pause"]}
+    )
+    cluster.load(archive)
+    pod = {"securityContext": RESTRICTED, "name": "loaded", "image": name}
+    overrides = json.dumps({"spec": {"containers": [pod]}})
+    never = ["--image-pull-policy=Never", f"--image={name}", f"--overrides={overrides}"]
+    cluster.run("-n", namespace, "run", "loaded", *never)
+    cluster.run("-n", namespace, "wait", "pod/loaded", "--for=condition=Ready", "--timeout=60s")
+
+
+def test_the_machine_outside_notices_nothing(cluster):
+    inside = cluster.inside("ip", "-brief", "link")
+    assert "node0" in inside
+    assert "pods0" in inside
+    outside = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True)
+    assert not {"node0", "pods0"} & {line.split()[0] for line in outside.stdout.splitlines()}
+    assert "flambeau" not in Path("/proc/self/mounts").read_text()
+    covered = cluster.inside("cat", "/proc/self/mounts")
+    assert all(f" /proc/sys/{name} " in covered for name in isolation.TUNABLES)
+
+
+def test_the_node_outlives_its_api_server(cluster, namespace, service):
+    _ask(cluster, namespace, f"http://{service}/before")
+    address = cluster.run(
+        "-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"
+    )
+    with cluster.without("kube-apiserver"):
+        get = [
+            str(cluster.kubectl.resolve().with_name("stock")),
+            "get",
+            f"http://{address}/meanwhile",
+        ]
+        assert "answers /meanwhile" in cluster.inside(*get)
+    _until(lambda: _ask(cluster, namespace, f"http://{service}/after"))
+
+
 def _ask(cluster, namespace, url):
     arguments = ["get", url]
     return cluster.run("-n", namespace, "exec", "deployment/web", "--", "/stock", *arguments)
 
 
-def _until_answered(cluster, namespace, url):
-    # kube-proxy sends requests to a new Service a second after its pods are ready.
-    deadline = time.monotonic() + 30
+def _until(true):
+    # Of a cluster, most becomes true a moment later: kube-proxy, for one, sends requests to a new
+    # Service a second after its pods are ready.
+    deadline = time.monotonic() + 60
     while True:
         try:
-            _ask(cluster, namespace, url)
+            if true():
+                return
         except ClusterFault:
-            assert time.monotonic() < deadline
-        else:
-            return
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def _pods(cluster, namespace):

@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from e2e.cluster import hyperkube, launch
+from e2e.cluster import choice, hyperkube, kind, launch
+from e2e.cluster.access import Cluster
 from e2e.cluster.faults import ClusterFault
-from e2e.cluster.launch import Cluster
 from e2e.cluster.place import Place, default_place
 
 
@@ -18,7 +18,7 @@ def main() -> int:
         _say(f"error: {fault}")
         return 1
     except KeyboardInterrupt:
-        _say("stopped")
+        _say("stopped; nothing is left behind")
         return 130
     return 0
 
@@ -41,19 +41,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    _explain(launch.up(arguments.tier, default_place(), _say), default_place())
+    _explain(choice.up(arguments.tier, default_place(), _say), default_place())
 
 
 def _down(_: argparse.Namespace) -> None:
-    launch.down(default_place(), _say)
+    choice.down(default_place(), _say)
     _say("no cluster is left")
 
 
 def _status(_: argparse.Namespace) -> None:
-    cluster = launch.existing(default_place())
+    place = default_place()
+    cluster = kind.existing(place) if kind.ours(place) else launch.existing(place)
     if cluster is None:
-        raise ClusterFault("no cluster runs: make cluster-up")
-    _explain(cluster, default_place())
+        ended = launch.last_words(place)
+        raise ClusterFault(f"the cluster has ended:\n{ended}" if ended else "no cluster runs")
+    _explain(cluster, place)
 
 
 def _build(_: argparse.Namespace) -> None:
@@ -66,13 +68,16 @@ def _explain(cluster: Cluster, place: Place) -> None:
         f"A cluster of tier {cluster.tier} is up. To use it:",
         "",
         f"    export KUBECONFIG={cluster.kubeconfig}",
-        f'    export PATH="{cluster.kubectl.parent}:$PATH"    # kubectl {hyperkube.version()}',
     ]
+    if cluster.place is not None:
+        comment = f"# kubectl {hyperkube.version()}"
+        lines += [f'    export PATH="{cluster.kubectl.parent}:$PATH"    {comment}']
     if cluster.prefix:
         lines += ["", "Pods and Services answer inside its network only; to go there:", ""]
         lines += [f"    {' '.join(cluster.prefix)} bash"]
-    lines += ["", f"Its logs are in {place.logs}; make cluster-down removes it."]
-    sys.stdout.write("\n".join(lines) + "\n")
+    if cluster.place is not None:
+        lines += ["", f"Its logs are in {place.logs}."]
+    sys.stdout.write("\n".join([*lines, ""]) + "\n")
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 
+from e2e.cluster import behind
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.programs import Programs
 
@@ -13,9 +14,9 @@ USERS = {"dns": (USER, "")}
 READY_PORT = 8181
 
 
-def start(control_plane: ControlPlane, behind: str, programs: Programs) -> None:
-    """Start CoreDNS on the node whose address is `behind`, and wait until it knows the cluster."""
-    control_plane.kubectl("apply", "-f", "-", given=json.dumps(_objects(behind)))
+def start(control_plane: ControlPlane, address: str, programs: Programs) -> None:
+    """Start CoreDNS on the node with that address, and wait until it knows the cluster."""
+    control_plane.kubectl("apply", "-f", "-", given=json.dumps(_objects(address)))
     corefile = control_plane.place.root / "Corefile"
     corefile.write_text(f"""
 .:53 {{
@@ -38,47 +39,16 @@ def _ready() -> bool:
     return False
 
 
-def _objects(behind: str) -> dict[str, object]:
-    name = {"name": "kube-dns", "namespace": "kube-system"}
+def _objects(address: str) -> behind.Object:
     ports = [
         {"name": f"dns-{kind}", "port": 53, "protocol": kind.upper()} for kind in ("udp", "tcp")
     ]
-    rbac = "rbac.authorization.k8s.io"
-    reads = [
-        {"apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"]},
+    watched = ["list", "watch"]
+    rules = [
+        {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": watched},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": watched},
     ]
-    return {
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": name,
-                "spec": {"clusterIP": ADDRESS, "ports": ports},
-            },
-            {
-                # Behind it is no pod: the Service has no selector, and we say who answers.
-                "apiVersion": "discovery.k8s.io/v1",
-                "kind": "EndpointSlice",
-                "metadata": name | {"labels": {"kubernetes.io/service-name": "kube-dns"}},
-                "addressType": "IPv4",
-                "endpoints": [{"addresses": [behind]}],
-                "ports": ports,
-            },
-            {
-                "apiVersion": f"{rbac}/v1",
-                "kind": "ClusterRole",
-                "metadata": {"name": USER},
-                "rules": [rule | {"verbs": ["list", "watch"]} for rule in reads],
-            },
-            {
-                "apiVersion": f"{rbac}/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": USER},
-                "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": USER},
-                "subjects": [{"apiGroup": rbac, "kind": "User", "name": USER}],
-            },
-        ],
-    }
+    return behind.together(
+        *behind.service("kube-dns", address, ports, 53, clusterIP=ADDRESS),
+        *behind.role(USER, rules),
+    )

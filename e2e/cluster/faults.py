@@ -56,7 +56,7 @@ class Occupied(ClusterFault):
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """Return the last lines of a log, indented, or a word that there are none."""
+    """Return the last lines of a log, indented."""
     try:
         found = log.read_text(errors="replace").splitlines()[-lines:]
     except OSError as error:

@@ -1,4 +1,7 @@
-"""The build: Kubernetes, etcd and CoreDNS from Go modules, once for each state of the sources."""
+"""The build, once for each state of the sources.
+
+Kubernetes, etcd, CoreDNS and metrics-server are Go modules: no registry and no release is needed.
+"""
 
 import contextlib
 import fcntl
@@ -10,14 +13,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from e2e.cluster.access import Say
 from e2e.cluster.faults import BuildFailed, MissingPrograms
 from e2e.cluster.place import cache
 
 SOURCES = Path(__file__).parent / "hyperkube"
-Say = Callable[[str], None]
 
 
 def version() -> str:
@@ -31,7 +34,7 @@ def version() -> str:
 
 
 def built(say: Say) -> Path:
-    """Return the folder with `hyperkube`, `coredns` and `stock`; build what is missing."""
+    """Return the folder with the binaries; build what is missing."""
     target = _target()
     if target.is_dir():
         return target

@@ -30,14 +30,18 @@ def main() -> int:
     """
     tier, folder, binaries = int(sys.argv[1]), Place(Path(sys.argv[2])), Path(sys.argv[3])
     folder.record(Keeper(os.getpid(), process_start(os.getpid()) or 0, tier))
+    explain = False
     told, tell = os.pipe()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os.write(tell, b"!"))
     try:
         with _supervisor(tier, folder, binaries) as process:
-            return _hold(process, [told] if sys.argv[4] == DETACHED else [told, 0])
+            status = _hold(process, [told] if sys.argv[4] == DETACHED else [told, 0])
+            # Whoever comes back to a cluster that ended on its own wants to know why.
+            explain = status != 0 and sys.argv[4] == DETACHED and folder.ready.exists()
+            return status
     finally:
-        sweep(folder)
+        sweep(folder, keep_logs=explain)
 
 
 @contextlib.contextmanager
@@ -53,9 +57,13 @@ def _supervisor(tier: int, folder: Place, binaries: Path) -> Iterator[subprocess
             order = Order(tier, isolation.INSIDE, binaries, port, door.fileno())
             argv, keep = isolation.isolated(_python(order)), (door.fileno(),)
         process = subprocess.Popen(
-            argv, cwd=CHECKOUT, stdin=subprocess.PIPE, pass_fds=keep, start_new_session=True,
+            argv,
+            cwd=CHECKOUT,
             env=os.environ | {isolation.FOLDER: str(folder.root)},
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            pass_fds=keep,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
@@ -85,14 +93,26 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def sweep(folder: Place) -> None:
+def sweep(folder: Place, *, keep_logs: bool = False) -> None:
     """Remove what a cluster that has ended left: its cgroups and its folder."""
     saved = os.environ.get("FLAMBEAU_CLUSTER_LOGS")
     if saved and folder.logs.is_dir():
         shutil.copytree(folder.logs, saved, dirs_exist_ok=True)
     cgroups.remove(folder.cgroup)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder.root)
+    if not folder.root.exists():
+        return
+    kept = {folder.logs, folder.progress} if keep_logs else set()
+    for path in set(folder.root.iterdir()) - kept:
+        _remove(path)
+    if not keep_logs:
+        folder.root.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -1,69 +1,43 @@
 """Bring a built cluster up and down, from outside: by hand or for the length of a test."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO
 
 from e2e.cluster import hyperkube, isolation, keeper, node
-from e2e.cluster.faults import ClusterFault, NotReady, Occupied
+from e2e.cluster.access import Cluster, Say
+from e2e.cluster.faults import ClusterFault, NotReady, Occupied, tail
 from e2e.cluster.place import Keeper, Place, child_of
 
-Say = Callable[[str], None]
 UP_WITHIN_S = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A cluster that can be used.
-
-    Args:
-        kubeconfig: the administrator's.
-        kubectl: the kubectl that fits it.
-        tier: 1 for a control plane alone, 2 with a node.
-        prefix: the words that take a command into its network.
-    """
-
-    kubeconfig: Path
-    kubectl: Path
-    tier: int
-    prefix: tuple[str, ...] = ()
-
-    def run(self, *words: str, given: str | None = None, timeout_s: float = 60) -> str:
-        """Run kubectl and return what it printed; raise ClusterFault with its own words."""
-        argv = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *words]
-        done = subprocess.run(
-            argv, input=given, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-        if done.returncode:
-            raise ClusterFault(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
-        return done.stdout
-
-    def inside(self, *argv: str, given: str | None = None, timeout_s: float = 60) -> str:
-        """Run a command in the cluster's network and return what it printed."""
-        done = subprocess.run(
-            [*self.prefix, *argv],
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        if done.returncode:
-            raise ClusterFault(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+@contextlib.contextmanager
+def alone(place: Place, say: Say) -> Iterator[None]:
+    """Keep every other `up` and `down` of the folder out for the length of a block."""
+    place.root.parent.mkdir(parents=True, exist_ok=True)
+    door = os.open(place.root.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another command works on the cluster: waiting for it")
+            fcntl.flock(door, fcntl.LOCK_EX)
+        yield
+    finally:
+        place.forget()
+        os.close(door)
 
 
 @contextlib.contextmanager
-def running(tier: int, folder: Path, say: Say = print) -> Iterator[Cluster]:
+def running(tier: int, place: Place, say: Say) -> Iterator[Cluster]:
     """Have a cluster for the length of a block; it dies with this process, however that ends."""
-    place = Place(folder / "cluster")
     process = _launch(tier, place, keeper.ATTACHED, say)
     try:
         yield _await(process, tier, place, say)
@@ -101,6 +75,11 @@ def existing(place: Place) -> Cluster | None:
     return _cluster(kept, place)
 
 
+def last_words(place: Place) -> str | None:
+    """Return why a cluster ended on its own, if one did in this folder."""
+    return tail(place.progress) if place.progress.exists() else None
+
+
 def down(place: Place, say: Say) -> None:
     """Remove a cluster and every trace of it; without one, do nothing."""
     kept = place.keeper()
@@ -118,21 +97,12 @@ def _launch(tier: int, place: Place, how: str, say: Say) -> subprocess.Popen[byt
         isolation.check()
         node.check_programs()
     binaries = hyperkube.built(say)
-    place.root.mkdir(parents=True, mode=0o700)
-    (place.root / "bin").mkdir()
+    place.make()
     place.kubectl.symlink_to(binaries / "hyperkube")
+    words = [str(tier), str(place.root), str(binaries), how]
     with place.progress.open("wb") as progress:
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-B",
-                "-m",
-                "e2e.cluster.keeper",
-                str(tier),
-                str(place.root),
-                str(binaries),
-                how,
-            ],
+            [sys.executable, "-B", "-m", "e2e.cluster.keeper", *words],
             cwd=keeper.CHECKOUT,
             stdin=subprocess.PIPE if how == keeper.ATTACHED else subprocess.DEVNULL,
             stdout=progress,
@@ -164,10 +134,11 @@ def _pass_on(progress: IO[str], say: Say) -> None:
 
 
 def _cluster(kept: Keeper, place: Place) -> Cluster:
-    prefix: Sequence[str] = ()
-    if kept.tier > 1:
-        prefix = isolation.entering(_first_inside(kept.pid))
-    return Cluster(place.kubeconfig, place.kubectl, kept.tier, tuple(prefix))
+    if kept.tier == 1:
+        return Cluster(place.kubeconfig, place.kubectl, kept.tier, place=place)
+    prefix = tuple(isolation.entering(_first_inside(kept.pid)))
+    loading = (*prefix, "ctr", "--namespace=k8s.io", "images", "import")
+    return Cluster(place.kubeconfig, place.kubectl, kept.tier, prefix, loading, place)
 
 
 def _first_inside(keeper_pid: int) -> int:

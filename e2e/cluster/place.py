@@ -69,6 +69,25 @@ class Place:
         """The name of the cluster's cgroup in every hierarchy."""
         return f"flambeau-{hashlib.sha256(bytes(self.root)).hexdigest()[:12]}"
 
+    def stop_wish(self, program: str) -> Path:
+        """Exists while somebody wants that program stopped."""
+        return self.root / "wishes" / program
+
+    def stopped(self, program: str) -> Path:
+        """Exists while that program is stopped because somebody wants it."""
+        return self.root / "wishes" / f"{program}.stopped"
+
+    def make(self) -> None:
+        """Make the folder, for root's or the user's eyes only: it holds keys."""
+        self.root.mkdir(parents=True, mode=0o700)
+        for part in (self.logs, self.root / "bin", self.root / "wishes"):
+            part.mkdir()
+
+    def forget(self) -> None:
+        """Remove the folder's own folder if nothing else is in it."""
+        with contextlib.suppress(OSError):
+            self.root.parent.rmdir()
+
     def keeper(self) -> Keeper | None:
         """Return the keeper on record, alive or not."""
         try:

@@ -8,26 +8,47 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster.faults import NotReady, ProgramDied
+from e2e.cluster.place import Place
 
 
 class OwnerGone(BaseException):
     """Nobody wants the cluster any more: not a fault."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    argv: tuple[str, ...]
+    keep: tuple[int, ...]  # descriptors that it inherits
+    log: Path
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self.argv,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=self.keep,
+            )
+
+
 class Programs:
     """Started by name, each with a log of its own.
 
     Args:
-        logs: the folder of the logs.
+        place: the cluster's folder.
         owner: a descriptor that reads as ended when the owner is gone.
     """
 
-    def __init__(self, logs: Path, owner: int) -> None:
-        self._logs = logs
+    def __init__(self, place: Place, owner: int) -> None:
+        self._place = place
         self._owner = owner
+        self._known: dict[str, _Program] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._begin = time.monotonic()
 
@@ -36,19 +57,11 @@ class Programs:
         sys.stdout.write(f"{time.monotonic() - self._begin:6.1f} s  {text}\n")
         sys.stdout.flush()
 
-    def start(
-        self, name: str, argv: Iterable[str | Path], *, keep: tuple[int, ...] = (), **env: str
-    ) -> None:
+    def start(self, name: str, argv: Iterable[str | Path], keep: tuple[int, ...] = ()) -> None:
         """Start one; `keep` names the descriptors that it inherits."""
-        with (self._logs / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [str(word) for word in argv],
-                env={**_environment(), **env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=keep,
-            )
+        words = tuple(str(word) for word in argv)
+        self._known[name] = _Program(words, keep, self._place.logs / f"{name}.log")
+        self._running[name] = self._known[name].start()
 
     def wait_until(self, what: str, true: Callable[[], bool], seconds: float) -> None:
         """Wait for a condition; raise NotReady, or ProgramDied as soon as one has died."""
@@ -71,9 +84,20 @@ class Programs:
         for name, process in self._running.items():
             status = process.poll()
             if status is not None:
-                raise ProgramDied(name, status, self._logs / f"{name}.log")
+                raise ProgramDied(name, status, self._known[name].log)
         if os.getpid() == 1:
             self._bury()
+
+    def obey(self) -> None:
+        """Stop what somebody wants stopped; start it again when nobody does any more."""
+        for name, program in self._known.items():
+            wanted, stopped = self._place.stop_wish(name), self._place.stopped(name)
+            if wanted.exists() and name in self._running:
+                _end(self._running.pop(name))
+                stopped.touch()
+            elif not wanted.exists() and name not in self._running:
+                self._running[name] = program.start()
+                stopped.unlink()
 
     def _bury(self) -> None:
         # The first process of a PID namespace inherits every orphan: containerd's shims, for one.
@@ -89,10 +113,14 @@ class Programs:
     def kill(self) -> None:
         """End everything at once: nothing of a cluster is worth a slow farewell."""
         for process in reversed(self._running.values()):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
         for process in self._running.values():
             process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _environment() -> Mapping[str, str]:

@@ -5,6 +5,7 @@ import io
 import json
 import platform
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PAUSE = "localhost/flambeau-pause:stock"
@@ -12,8 +13,19 @@ STOCK = "localhost/flambeau-stock:stock"
 PROGRAM = "stock"
 
 
-def write_archive(binary: Path, archive: Path) -> None:
-    """Write an OCI archive with both images, made by hand: no registry, no builder."""
+ENTRYPOINTS = {PAUSE: [f"/{PROGRAM}", "pause"], STOCK: [f"/{PROGRAM}"]}
+
+
+def write_archive(
+    binary: Path, archive: Path, entrypoints: Mapping[str, Sequence[str]] = ENTRYPOINTS
+) -> None:
+    """Write an OCI archive with images of the program, by hand: no registry, no builder.
+
+    Args:
+        binary: the program.
+        archive: the file to write.
+        entrypoints: what each image starts, by the image's name.
+    """
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         entry = tarfile.TarInfo(PROGRAM)
@@ -21,9 +33,7 @@ def write_archive(binary: Path, archive: Path) -> None:
         with binary.open("rb") as program:
             tar.addfile(entry, program)
     with tarfile.open(archive, "w") as tar:
-        _Layout(tar).write(
-            layer.getvalue(), {PAUSE: [f"/{PROGRAM}", "pause"], STOCK: [f"/{PROGRAM}"]}
-        )
+        _Layout(tar).write(layer.getvalue(), entrypoints)
 
 
 class _Layout:
@@ -32,7 +42,7 @@ class _Layout:
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
 
-    def write(self, layer: bytes, entrypoints: dict[str, list[str]]) -> None:
+    def write(self, layer: bytes, entrypoints: Mapping[str, Sequence[str]]) -> None:
         """Write images that share a layer and differ in what they start."""
         filled = self._blob(layer, "application/vnd.oci.image.layer.v1.tar")
         manifests = [
@@ -42,7 +52,7 @@ class _Layout:
         self._add("oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
         self._add("index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode())
 
-    def _image(self, layer: dict[str, object], entrypoint: list[str]) -> dict[str, object]:
+    def _image(self, layer: dict[str, object], entrypoint: Sequence[str]) -> dict[str, object]:
         config = {
             "architecture": _architecture(),
             "os": "linux",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import dns, isolation, node
+from e2e.cluster import dns, isolation, metrics, node
 from e2e.cluster.control_plane import USERS, ControlPlane
 from e2e.cluster.faults import ClusterFault
 from e2e.cluster.place import Place
@@ -54,7 +54,8 @@ def main() -> int:
             START[order.tier](order, programs)
             _announce(Place(order.place))
             while True:
-                programs.check(1.0)
+                programs.obey()
+                programs.check(0.2)
     except OwnerGone:
         return 0
     except ClusterFault as fault:
@@ -64,8 +65,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _programs(place: Place) -> Iterator[Programs]:
-    place.logs.mkdir()
-    programs = Programs(place.logs, owner=0)
+    programs = Programs(place, owner=0)
     try:
         yield programs
     finally:
@@ -84,11 +84,12 @@ def _start_all(order: Order, programs: Programs) -> None:
     control_plane = ControlPlane(place, order.binaries, order.port, everywhere, node.ADDRESS)
     only = node.Node(control_plane, Place(Path(os.environ[isolation.FOLDER])).cgroup)
     only.lay_network()
-    control_plane.write_identities(USERS | node.USERS | dns.USERS)
+    control_plane.write_identities(USERS | node.USERS | dns.USERS | metrics.USERS)
     only.start_containers(programs)
     control_plane.start(programs)
     only.start(programs)
     dns.start(control_plane, node.ADDRESS, programs)
+    metrics.start(control_plane, node.ADDRESS, programs)
     _open_door(order, programs)
 
 
