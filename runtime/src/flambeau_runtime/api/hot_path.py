@@ -479,7 +479,9 @@ class HotPath(asyncio.Protocol):
         if len(body) < JOINED_BYTES:
             self._transport.write(head + body)
         else:
-            self._transport.writelines((head, body))
+            # Not writelines: on CPython 3.12.0 to 3.13.1 it never pauses the writer (gh-127655).
+            self._transport.write(head)
+            self._transport.write(body)
         self._note(prediction.status, job.queued_at)
         self._after(keep=keep)
 
