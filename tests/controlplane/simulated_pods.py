@@ -71,6 +71,7 @@ class SimulatedPod:
     restarts: int = 0
     terminating: bool = False
     running: bool = True
+    workers_to_come: int = 0  # of each version that is ready
     loaded: dict[tuple[str, str], Loaded] = field(default_factory=dict)
     defaults: dict[str, str | None] = field(default_factory=dict)
 
@@ -184,7 +185,9 @@ class SimulatedPod:
             phase=loaded.phase,
             weight=100 if default else 0,
             workers=WorkerCounts(
-                wanted=loaded.entry.workers, ready=loaded.entry.workers if ready else 0
+                wanted=loaded.entry.workers,
+                ready=loaded.entry.workers - self.workers_to_come if ready else 0,
+                starting=self.workers_to_come,
             ),
             digest=f"sha256:{loaded.entry.version}",
             bytes=1000,

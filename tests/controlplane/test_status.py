@@ -77,6 +77,27 @@ def test_it_is_not_rolled_out_before_every_wanted_pod_is_there():
     assert (rolled_out.status, rolled_out.reason) == ("False", "PodsNotReady")
 
 
+def test_it_is_not_rolled_out_before_every_wanted_worker_is_there():
+    world = serving(2, model_body(workers={"min": 1}))
+    world.edit(models=[model_body(workers={"min": 3})])
+    world.reconcile()
+    for pod in world.pods.values():
+        pod.workers_to_come = 2
+    for _ in range(3):
+        world.reconcile()
+        world.advance()
+    assert world.condition("Ready") == ("True", "AllModelsServing")
+    assert world.condition("RolledOut") == ("False", "ModelsNotReady")
+    reconciling = world.status.condition("Reconciling")
+    assert reconciling is not None
+    assert reconciling.message == "classifier@1.0 has 2 of 6 workers"
+    assert world.plan().watch_pods, "nobody would see them come"
+    for pod in world.pods.values():
+        pod.workers_to_come = 0
+    world.settle()
+    assert (world.status.workers, world.condition("RolledOut")) == ("6/6", ("True", "RolledOut"))
+
+
 def test_one_pod_of_two_keeps_it_ready_while_the_other_is_away():
     world = serving()
     world.replace("pod-02")

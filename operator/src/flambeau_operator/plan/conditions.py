@@ -120,7 +120,8 @@ def _waiting(findings: Findings, models: Sequence[ModelStatus]) -> Finding | Non
     if replaced := len(findings.fleet.replaced):
         return _reconciling(Reason.PODS_NOT_READY, f"{replaced} pods are to be replaced")
     if not findings.rolled_out:
-        return _reconciling(Reason.MODELS_NOT_READY, _unready(findings, models))
+        words = _unready(findings, models) or _workers_on_their_way(findings, models)
+        return _reconciling(Reason.MODELS_NOT_READY, words)
     return None
 
 
@@ -222,6 +223,19 @@ def _unready(findings: Findings, models: Sequence[ModelStatus]) -> str:
         if ready < len(findings.fleet.reporters):
             name = versioned(model.name, active.version)
             words.append(f"{name} is ready in {ready} of {len(findings.fleet.reporters)} pods")
+    return ", ".join(words)
+
+
+def _workers_on_their_way(findings: Findings, models: Sequence[ModelStatus]) -> str:
+    """Name the models whose workers are not those that are wanted yet, though they serve."""
+    words = []
+    for standing, model in zip(findings.standings, models, strict=True):
+        active, pods = findings.active(standing), findings.fleet.reporters
+        if active is not None and not findings.serves_everywhere(standing):
+            name = versioned(model.name, active.version)
+            words.append(
+                f"{name} has {model.ready_workers} of {active.workers * len(pods)} workers"
+            )
     return ", ".join(words)
 
 

@@ -10,7 +10,12 @@ from flambeau_operator.plan.fleet import Fleet
 from flambeau_operator.plan.rollout import Decision, Step
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.model_deployment import ModelDeployment
-from flambeau_operator.resources.pod_state import ModelEntry, VersionEntry, VersionPhase
+from flambeau_operator.resources.pod_state import (
+    ModelEntry,
+    VersionEntry,
+    VersionPhase,
+    VersionState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Findings:
             (seen := pod.seen(standing.name, active.version)) is not None
             and seen.phase is VersionPhase.READY
             and pod.default(standing.name) == active.version
+            and has_its_workers(seen, active)
             for pod in self.fleet.reporters
         )
 
@@ -90,6 +96,11 @@ class Findings:
             for each in self.standings
             if each.kind is Kind.REMEMBERED or self.step(each) is Step.ROLL_BACK
         )
+
+
+def has_its_workers(seen: VersionState, entry: VersionEntry) -> bool:
+    """Tell whether as many workers are ready as are wanted, and none comes or is replaced."""
+    return seen.workers.ready == entry.workers and not seen.workers.starting
 
 
 def spec_of(entry: VersionEntry) -> tuple[str, str, str | None]:
