@@ -1,5 +1,5 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
-# Nothing is written outside this folder but uv's download cache.
+# Nothing is written outside this folder but by uv, to its cache, and by cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
 .PHONY: help setup example demo test check lint types contracts processes bench format clean cluster-up cluster-down
 

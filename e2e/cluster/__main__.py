@@ -1,6 +1,7 @@
 """`python -m e2e.cluster up | down | status | build`: what the make targets call."""
 
 import argparse
+import signal
 import sys
 
 from e2e.cluster import choice, hyperkube, kind, launch
@@ -12,6 +13,8 @@ from e2e.cluster.place import Place, default_place
 def main() -> int:
     """Run one command; faults become one message and status 1."""
     arguments = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     try:
         COMMANDS[arguments.command](arguments)
     except ClusterFault as fault:
@@ -21,6 +24,10 @@ def main() -> int:
         _say("stopped; nothing is left behind")
         return 130
     return 0
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

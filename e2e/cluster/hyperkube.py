@@ -39,7 +39,7 @@ def built(say: Say) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.with_suffix(".lock"), say):
+    with _lock(target.parent / "lock", say):
         if not target.is_dir():  # nobody built it while we waited
             _build(target, say)
     return target
@@ -68,6 +68,8 @@ def _build(target: Path, say: Say) -> None:
     if shutil.which("go") is None:
         raise MissingPrograms(["go"], "install Go 1.24 or newer (https://go.dev/dl)")
     say(f"building Kubernetes {version()} from its Go modules: once, 5 to 10 minutes on two cores")
+    for interrupted in target.parent.glob("building-*"):
+        shutil.rmtree(interrupted)
     folder = Path(tempfile.mkdtemp(prefix="building-", dir=target.parent))
     try:
         _run_go(folder, say)
