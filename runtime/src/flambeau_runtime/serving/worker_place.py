@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flambeau_runtime.errors import DeadlineExceeded, LoadFailed
+from flambeau_runtime.errors import DeadlineExceeded, LoadFailed, WorkerLost
 from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.crash_budget import CrashBudget
 from flambeau_runtime.serving.desired import VersionSpec
@@ -232,6 +232,8 @@ class WorkerPlace:
             await _first_of(lost, self._drain_asked, process.exited)
             if process.exited.done() and not lost.done():
                 await asyncio.wait([lost], timeout=LOST_SOCKET_S)
+                if not lost.done():
+                    lane.lost(WorkerLost("Worker died: its process ended."))
             if not lost.done() and self._drain_asked.done():
                 await lane.drain()
         finally:

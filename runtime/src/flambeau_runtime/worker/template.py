@@ -113,14 +113,35 @@ class Template:
 
     def _report_exits(self) -> None:
         with suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
+            while (ended := _reap()) is not None:
+                pid, status = ended
                 self._tell(exited=pid, status=os.waitstatus_to_exitcode(status))
 
     def _tell(self, **fields: object) -> None:
         self._control.sendall(json.dumps(fields).encode() + b"\n")
+
+
+def _reap() -> tuple[int, int] | None:
+    """Reap one worker that has ended; what it had started goes with it.
+
+    That could hold copies of the worker's socket, and its front would wait for their end.
+    """
+    if not hasattr(os, "waitid"):  # macOS
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return None
+        _kill_group(pid)
+        return pid, status
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    _kill_group(ended.si_pid)  # before it is reaped nobody else can get this id
+    return os.waitpid(ended.si_pid, 0)
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _ignore(signum: int, frame: object) -> None:
