@@ -6,7 +6,7 @@ import pytest
 
 from flambeau_operator.cli.edits import Edits
 from flambeau_operator.doors import Key
-from flambeau_operator.errors import PortInUse
+from flambeau_operator.errors import PortInUse, Unavailable
 
 FIRST, SECOND = Key("default", "first"), Key("default", "second")
 
@@ -113,4 +113,24 @@ async def test_a_file_in_the_middle_of_a_write_is_left_until_it_is_whole(taken_u
             await asyncio.sleep(0.15)
     assert told.result() == ()
     assert session.told == [("apply", "second", "2.0"), ("delete", "first")]
+    await following.aclose()
+
+
+@pytest.mark.looptime
+async def test_what_a_full_disk_kept_from_being_applied_is_told_once_and_done_when_there_is_room(
+    taken_up, file
+):
+    edits, session = taken_up
+    following = edits.follow()
+    session.refusal = Unavailable("cannot write object.json: No space left on device")
+    file.write_text(manifest("first", "2.0") + "---\n" + manifest("second"))
+    (problem,) = await anext(following)
+    assert (problem.line, "No space left" in problem.message) == (1, True)
+    async with asyncio.TaskGroup() as tasks:
+        told = tasks.create_task(anext(following))
+        await asyncio.sleep(5)
+        assert not told.done()
+        session.refusal = None
+    assert told.result() == ()
+    assert session.told == [("apply", "first", "2.0")]
     await following.aclose()

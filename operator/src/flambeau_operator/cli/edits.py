@@ -10,7 +10,7 @@ from typing import Any
 from flambeau_operator.cli.manifests import Manifest
 from flambeau_operator.cli.problems import Checked, Problem, check_files, located
 from flambeau_operator.doors import Key
-from flambeau_operator.errors import InvalidSpec, PortInUse
+from flambeau_operator.errors import InvalidSpec, PortInUse, Unavailable
 from flambeau_operator.session import LocalSession
 
 # Looking beats being notified: notifications do not cross every mount, need a watch for each folder
@@ -26,6 +26,7 @@ class Edits:
         self._session = session
         self._applied: dict[Key, Mapping[str, Any]] = {}
         self._taken: tuple[str | None, ...] = ()
+        self._unfinished = False  # something good was not taken, for a reason that may pass
 
     def check(self) -> Checked:
         """Read the files and check them; `follow` looks for what differs from here on."""
@@ -42,6 +43,7 @@ class Edits:
         What is broken stays as it was, and nothing is deleted while anything is broken.
         """
         problems = list(checked.problems)
+        self._unfinished = False
         for manifest, deployment in checked.good:
             key = Key(deployment.metadata.namespace, deployment.metadata.name)
             if self._applied.get(key) != manifest.body:
@@ -58,21 +60,30 @@ class Edits:
             await self._session.apply(manifest.body)
         except InvalidSpec as error:
             return located(manifest, error)
-        except PortInUse as error:
+        except (PortInUse, Unavailable) as error:
+            self._unfinished |= isinstance(error, Unavailable)
             at = manifest.position("")
             return [Problem(manifest.file, at.line, at.column, "", str(error))]
         self._applied[key] = manifest.body
         return []
 
     async def follow(self) -> AsyncIterator[tuple[Problem, ...]]:
-        """Take up each edit as it comes; yield what is wrong after it (nothing: all is well)."""
+        """Take up each edit as it comes; yield what is wrong after it (nothing: all is well).
+
+        What could not be done is tried again at each look, and told of again once that changes.
+        """
         before = self._taken
+        told: tuple[Problem, ...] = ()
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             now = self._contents()
             # Only what two looks agree on: an editor may be in the middle of writing.
-            if now == before and now != self._taken:
-                yield await self.take_up(self.check())
+            if now == before and (now != self._taken or self._unfinished):
+                edited = now != self._taken
+                problems = await self.take_up(self.check())
+                if edited or problems != told:
+                    told = problems
+                    yield problems
             before = now
 
     def _contents(self) -> tuple[str | None, ...]:
