@@ -293,6 +293,20 @@ async def test_removing_a_version_answers_what_is_queued_first(tmp_path):
         assert supervisor.pids() == ()
 
 
+async def test_removing_a_version_waits_for_the_worker_that_replaces_a_dead_one(tmp_path):
+    async with living(tmp_path, DOES_AS_TOLD) as (live, supervisor):
+        await live.until_ready(1)
+        (pid,) = supervisor.pids()
+        queued = [asyncio.create_task(answer(live, b'{"sleep": 0.1}')) for _ in range(3)]
+        await until(lambda: live.queue.outstanding == 3)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: live.counts().ready == 0)
+        removing = asyncio.create_task(supervisor.remove(live))
+        assert [isinstance(told, int) for told in await asyncio.gather(*queued)] == [True] * 3
+        await removing
+        assert supervisor.pids() == ()
+
+
 async def test_removing_a_version_kills_what_does_not_end_in_time(tmp_path):
     async with living(tmp_path, DOES_AS_TOLD) as (live, supervisor):
         await live.until_ready(1)

@@ -221,7 +221,11 @@ class LiveVersion:
             self.places.append(self._employ(self))  # one by one: each counts for the next's device
 
     def _serves_the_rest(self) -> bool:
-        return len(self.queue) > 0 and self.counts().ready > 0
+        """Tell whether what is queued will be answered: by a worker that is there or comes back."""
+        if not len(self.queue):
+            return False
+        counts = self.counts()
+        return counts.ready > 0 or (self._served and counts.starting > 0)
 
     def _why_refuse(self) -> str | None:
         if self._closing:
