@@ -775,3 +775,18 @@ async def test_what_is_pipelined_behind_a_stranger_is_answered_however_much_it_i
         for _ in range(40):
             assert len((await connection.answer()).body) == 50_000
         await asking
+
+
+async def test_while_draining_what_was_pipelined_already_is_answered_before_the_close():
+    version = EchoVersion()
+    version.hold = True
+    async with front(version) as door:
+        connection = await door.connect()
+        await connection.send(b"".join(request(body=b"%d" % number) for number in range(3)))
+        await version.taken(1)
+        door.protocol.door.draining = True
+        version.hold = False
+        version.jobs[0].resolve(Prediction(body=b"0"))
+        answers = [await connection.answer() for _ in range(3)]
+        assert [each.body for each in answers] == [b"0", b"1", b"2"]
+        assert [each.headers["connection"] for each in answers] == [KEPT, KEPT, "close"]

@@ -500,8 +500,9 @@ class HotPath(asyncio.Protocol):
         self._after(keep=keep)
 
     def _keeps(self) -> bool:
-        """Whether the connection lives on after this answer."""
-        return self._keep and not self.door.draining and time.monotonic() < self._ends_at
+        """Whether the connection lives on after this answer: also for what was sent behind it."""
+        leaves = self.door.draining or time.monotonic() >= self._ends_at
+        return self._keep and (not leaves or bool(self._rest))
 
     def _note(self, status: int, began: float) -> None:
         telemetry = self.door.telemetry
@@ -535,7 +536,7 @@ class HotPath(asyncio.Protocol):
         """Answer before the body is read; pass by what is still to come, up to a bound."""
         awaited = b"\r\nexpect: 100-continue" in self._lowered and not data
         keep = self._left <= DRAINED_BYTES and self._chunks is None and not awaited
-        if keep:
+        if keep and self._checker.should_keep_alive():
             left = self._left
             self._answer_problem(describe(fault))
             if self._state is HEAD:
