@@ -58,6 +58,7 @@ processes: setup  ## the tests that start real processes
 
 bench: setup  ## measure beside mosec; prints ratios (takes a while)
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.footprint
 
 format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff format
