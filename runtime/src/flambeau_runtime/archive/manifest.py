@@ -69,6 +69,8 @@ def read_manifest(directory: Path, name: str, declared: Declared = Declared()) -
     check_json(name, MANIFEST, content)
     seen = {**content, "model": {**model, "modelName": model_name, "handler": handler}}
     seen["model"].setdefault("modelVersion", version)
+    for key in ("serializedFile", "modelFile"):
+        fields.file(key)
     config_file = fields.file("configFile")
     if config_file is None and not path.is_file() and (directory / CONFIG).is_file():
         config_file = CONFIG

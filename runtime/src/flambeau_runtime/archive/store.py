@@ -191,6 +191,8 @@ class Store:
         return await self._in_thread(bring)
 
     def _digest(self, path: Path, stop: threading.Event) -> str:
+        if path.exists() and not path.is_file():  # a pipe or a device is read without end
+            raise ArchiveInvalid(f"{path.name} is neither a file nor a directory")
         with _reading(path), path.open("rb") as file:
             facts = os.fstat(file.fileno())
             stamp = _Stamp(facts.st_ino, facts.st_size, facts.st_mtime_ns)
