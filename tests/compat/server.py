@@ -117,7 +117,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *flags: str, addresses: tuple[str, ...] = ()) -> Iterator[Server]:
+def serving(
+    folder: Path, *flags: str, addresses: tuple[str, ...] = (), torch: bool = False
+) -> Iterator[Server]:
     """Run `flambeau-runtime` on free ports; its model store is FOLDER/store."""
     (folder / "store").mkdir(parents=True, exist_ok=True)
     state = folder / "state"
@@ -133,7 +135,7 @@ def serving(folder: Path, *flags: str, addresses: tuple[str, ...] = ()) -> Itera
             [*command, "--state-dir", str(state), *anywhere, *flags],
             stdout=written,
             stderr=written,
-            env=environment_without_torch(folder / "without-torch"),
+            env=None if torch else environment_without_torch(folder / "without-torch"),
         )
     try:
         until(lambda: (state / "listening.json").exists() or process.poll() is not None, START_S)
