@@ -98,7 +98,7 @@ def test_ctrl_c_while_it_comes_up_leaves_nothing(tmp_path, place):
 
 def test_who_comes_back_to_a_cluster_that_broke_is_told_why(command, place):
     assert command("up", "--tier", "1").returncode == 0
-    os.kill(_programs_of(place)["etcd"], signal.SIGTERM)
+    os.kill(_programs_of(place)["etcd"], signal.SIGKILL)
     _until(lambda: not place.keeper())
     told = command("status")
     assert told.returncode == 1

@@ -1,9 +1,9 @@
 """Services of the cluster whose server is a process of the node, not a pod."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 RBAC = "rbac.authorization.k8s.io"
-Object = dict[str, object]
+Object = Mapping[str, object]
 
 
 def service(

@@ -51,17 +51,17 @@ def _supervisor(tier: int, folder: Place, binaries: Path) -> Iterator[subprocess
         if tier == 1:
             door.close()  # the API server itself takes the port
             order = Order(tier, folder.root, binaries, port)
-            argv, keep = _python(order), ()
+            argv = _python(order)
         else:
             # The door stays this namespace's; whoever inherits it can answer from another one.
             order = Order(tier, isolation.INSIDE, binaries, port, door.fileno())
-            argv, keep = isolation.isolated(_python(order)), (door.fileno(),)
+            argv = isolation.isolated(_python(order))
         process = subprocess.Popen(
             argv,
             cwd=CHECKOUT,
             env=os.environ | {isolation.FOLDER: str(folder.root)},
             stdin=subprocess.PIPE,
-            pass_fds=keep,
+            pass_fds=[door.fileno()] if tier > 1 else [],
             start_new_session=True,
         )
     try:
