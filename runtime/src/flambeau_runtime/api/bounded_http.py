@@ -20,6 +20,9 @@ LONGEST_HEAD = 64 * 1024
 HEAD_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 30.0
 BODY_TIMEOUT_S = 300.0
+LINGER_TIMEOUT_S = 5.0
+LINGER_BYTES = 64 * 1024 * 1024
+"""So far a client is read on after a refusal: bytes in flight would reset the answer."""
 TICK_S = 2.0
 
 
@@ -29,6 +32,7 @@ class Part(IntEnum):
     NONE = 0
     HEAD = 1
     BODY = 2
+    LINGER = 3  # refused: what still comes is thrown away
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -63,10 +67,15 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
+        if self._refused:
+            self._fruitless += len(data)
+            if self._fruitless > LINGER_BYTES:
+                self.transport.close()
+            return
         self._led_on = False
         super().data_received(data)
         self._fruitless = 0 if self._led_on else self._fruitless + len(data)
-        if self._fruitless > LONGEST_HEAD and not self.transport.is_closing():
+        if self._fruitless > LONGEST_HEAD and not self._refused:
             self._refuse(431, f"The request's headers are longer than {LONGEST_HEAD} bytes.")
 
     # what the parser and uvicorn call
@@ -100,6 +109,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     # inside
 
+    @property
+    def _refused(self) -> bool:
+        return self._part is Part.LINGER
+
     def _goes_on(self) -> None:
         self._led_on = True
         self._since = self.loop.time()
@@ -114,19 +127,20 @@ class BoundedHttp(HttpToolsProtocol):
         now = self.loop.time()
         if self.flow.read_paused:
             self._since = self._began = now  # it is not the client who waits
-        if self._late(now):
-            self._watch = None
-            if self._part is Part.NONE:
-                self.transport.close()
-            else:
-                self._refuse(408, "The request did not arrive in time.")
-            return
         self._watch = self.loop.call_later(TICK_S, self._on_tick)
+        if not self._late(now):
+            return
+        if self._part in {Part.NONE, Part.LINGER}:
+            self.transport.close()
+        else:
+            self._refuse(408, "The request did not arrive in time.")
 
     def _late(self, now: float) -> bool:
         idle_s = now - self._since
         if self._part is Part.HEAD:
             return idle_s >= HEAD_TIMEOUT_S
+        if self._part is Part.LINGER:
+            return idle_s >= LINGER_TIMEOUT_S
         if self._part is Part.BODY:
             return idle_s >= STALL_TIMEOUT_S or now - self._began >= BODY_TIMEOUT_S
         # After its first message an idle connection is uvicorn's to close.
@@ -134,14 +148,21 @@ class BoundedHttp(HttpToolsProtocol):
         return never_asked and idle_s >= self.timeout_keep_alive
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer, unless an answer has begun, and close."""
+        """Answer, unless an answer has begun, and close when the client has stopped sending."""
         cycle: Any = self.cycle  # None before the first message
         answering = cycle is not None and cycle.response_started and not cycle.response_complete
-        if not answering:
+        if answering:
+            self.transport.close()
+        else:
             kind = "RequestTimeoutException" if status == 408 else "BadRequestException"  # noqa: PLR2004
             body = problem_body(status, kind, message)
             self.transport.write(
                 b"HTTP/1.1 %d \r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
                 b"connection: close\r\n\r\n%b" % (status, len(body), body)
             )
-        self.transport.close()
+            if cycle is not None:
+                cycle.disconnected = True  # whoever still works on an answer has nobody to tell
+                cycle.message_event.set()
+            self._part, self._fruitless, self._since = Part.LINGER, 0, self.loop.time()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
