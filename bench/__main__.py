@@ -61,14 +61,14 @@ def cases() -> list[Case]:
     ]
 
 
-def measure(server, case: Case, clients: int, seconds: float) -> dict:
+def measure(server, case: Case, clients: int, seconds: int) -> dict:
     """Run wrk once and return its figures and the CPU the server's processes used meanwhile."""
     with tempfile.NamedTemporaryFile() as body:
         body.write(case.body)
         body.flush()
         env = {**os.environ, "BENCH_BODY": body.name, "BENCH_CONTENT_TYPE": case.content_type}
         before = server.cpu_s()
-        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "-s", HERE / "load.lua"]
+        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", HERE / "load.lua"]
         done = subprocess.run(
             [*command, "--latency", server.url], env=env, check=True, capture_output=True, text=True
         )
@@ -106,14 +106,14 @@ def bare(case: Case, seconds: float) -> float:
     return float(done.stdout.split()[-1])
 
 
-def run_case(case: Case, rounds: int, seconds: float) -> dict:
+def run_case(case: Case, rounds: int, seconds: int) -> dict:
     """Measure one case and return every figure of every round."""
     servers = [start_flambeau(case), start_flambeau(case, "self"), start_mosec(case)]
     results: dict = {"bare_rows_per_s": bare(case, seconds), "clients": {}}
     try:
         for clients in case.clients:
             for server in servers:
-                measure(server, case, clients, min(1.0, seconds))  # warm-up, not counted
+                measure(server, case, clients, 1)  # warm-up, not counted
         for number in range(rounds):
             for clients in case.clients:
                 for server in random.sample(servers, len(servers)):
@@ -170,7 +170,7 @@ def main() -> None:
     )
     parser.add_argument("--case", action="append", help="only this case (repeatable)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of load per measurement")
+    parser.add_argument("--seconds", type=int, default=2, help="of load per measurement")
     parser.add_argument("--json", type=Path, help="write every figure of every round here")
     options = parser.parse_args()
     if not shutil.which("wrk"):

@@ -49,7 +49,7 @@ def main() -> None:
     (case,) = [case for case in cases() if case.name == "classifier"]
     server = start_flambeau(case)
     try:
-        measure(server, case, 32, 2.0)
+        measure(server, case, 32, 2)
         print(f"front after predictions only:  {pss_mb(server.process.pid):.1f} MB PSS (<= 45)")
         listening = json.loads((BUILD / f"state-{case.name}-flambeau/listening.json").read_text())
         model = f"{listening['management']}/models/{case.name}"

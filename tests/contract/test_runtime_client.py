@@ -51,8 +51,8 @@ def signer(at=clock):
     return Signer(Ed25519PrivateKey.generate(), at)
 
 
-def pod_at(address, owner_uid=OWNER.uid):
-    return Pod("vision-0", "pod-uid", owner_uid, "hash", address, True, False, 0, None)
+def pod_at(address, owner_uid=OWNER.uid, *, ready=True):
+    return Pod("vision-0", "pod-uid", owner_uid, "hash", address, True, False, 0, None, ready=ready)
 
 
 def wanting(sequence, source="file:///nowhere/m-1.0.mar", **entry):
@@ -356,6 +356,13 @@ async def test_what_is_not_a_runtimes_answer_is_silence(answer):
         with pytest.raises(Silent):
             await client.get_state(pod_at(address))
     assert len(heard) >= 3, "it is asked three times"
+
+
+async def test_a_pod_that_fails_the_clusters_probe_is_asked_once_and_holds_up_nobody():
+    async with asking(None) as (client, address, heard):
+        with pytest.raises(Silent):
+            await client.get_state(pod_at(address, ready=False))
+    assert len(heard) == 1
 
 
 async def test_one_answer_of_three_tries_is_enough():

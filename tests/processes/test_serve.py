@@ -49,6 +49,22 @@ def test_a_model_that_cannot_be_served_keeps_no_other_waiting(tmp_path):
         )
 
 
+def test_a_second_runtime_in_one_state_folder_is_refused(tmp_path):
+    with serving(tmp_path):
+        command = [sys.executable, "-m", "flambeau_runtime", "--state-dir", tmp_path / "state"]
+        ports = [
+            part
+            for role in ("inference", "management", "metrics")
+            for part in (f"--{role}-address", "127.0.0.1:0")
+        ]
+        second = subprocess.run(
+            [*command, *ports], check=False, capture_output=True, text=True, timeout=30
+        )
+        assert second.returncode == 1
+        assert "another runtime works there; name another folder" in second.stderr
+        assert (tmp_path / "state" / "listening.json").exists()
+
+
 def test_all_means_every_archive_of_the_model_store(tmp_path):
     with_model(tmp_path)
     write_archive(tmp_path / "store", "other", config="minWorkers: 1\n")

@@ -11,15 +11,14 @@ import logging
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
-from flambeau_runtime import logs
+from flambeau_runtime import logs, state_dir
 from flambeau_runtime.api import asgi, inference, state
 from flambeau_runtime.api.authorisation import (
     Keys,
@@ -61,10 +60,10 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
             half a minute after they were asked for.
 
     Raises:
-        InvalidSettings: an address cannot be had.
+        InvalidSettings: an address or the state directory cannot be had.
     """
     with (
-        _with_state_dir(settings) as complete,
+        state_dir.held(settings) as complete,
         logs.writing(settings.log_dir, log_level, console=on_started is None) as access,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
@@ -78,17 +77,6 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
             # In the background nobody sees what Python prints at the end of a process.
             log.exception("ended unexpectedly")
             raise
-
-
-@contextmanager
-def _with_state_dir(settings: Settings) -> Iterator[Settings]:
-    """Give a runtime without a state directory one of its own, and take it away at the end."""
-    if settings.state_dir != Path():
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-        yield settings
-        return
-    with tempfile.TemporaryDirectory(prefix="flambeau-") as made:
-        yield replace(settings, state_dir=Path(made))
 
 
 async def serve(
@@ -317,9 +305,9 @@ def _metrics_app(parts: _Parts) -> asgi.App:
 
 
 @contextmanager
-def _listening_file(state_dir: Path, urls: Urls) -> Iterator[None]:
+def _listening_file(folder: Path, urls: Urls) -> Iterator[None]:
     """Tell others on this machine where we listen, for as long as we do."""
-    path = state_dir / LISTENING_FILE
+    path = folder / LISTENING_FILE
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps({"pid": os.getpid(), **urls}))
     partial.replace(path)
