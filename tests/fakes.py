@@ -12,6 +12,7 @@ from typing import Any
 
 from flambeau_operator.doors import Key, Outcome, Pod, Ref
 from flambeau_operator.errors import Conflict, Refused, Silent
+from flambeau_operator.resources.observed import ChildrenFacts
 from flambeau_operator.resources.pod_state import (
     Document,
     Failure,
@@ -137,6 +138,9 @@ class FakeCluster:
 
     async def read_deployment(self, key: Key):
         return self.objects.get(key)
+
+    async def read_children(self, ref: Ref) -> ChildrenFacts:
+        return ChildrenFacts(url=f"http://{ref.key.name}")
 
     async def apply_children(self, ref: Ref, children) -> tuple[Outcome, ...]:
         self._fenced(ref)

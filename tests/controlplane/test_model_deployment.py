@@ -23,7 +23,7 @@ def problems(body: dict[str, Any]) -> dict[str, str]:
 def test_the_shortest_deployment_has_the_documented_defaults():
     spec = parse(deployment_body()).spec
     model = spec.models[0]
-    assert spec.pods_wanted == 1
+    assert spec.pods_wanted() == 1
     assert (model.required, model.workers.min, model.batching.max_size) == (True, 1, 1)
     assert model.batching.max_delay_s == 0.1
     assert (model.timeouts.response_s, model.timeouts.startup_s) == (120.0, 300.0)
@@ -35,7 +35,7 @@ def test_the_shortest_deployment_has_the_documented_defaults():
 
 
 def test_suspended_wants_no_pods_whatever_replicas_says():
-    assert parse(deployment_body(replicas=3, suspend=True)).spec.pods_wanted == 0
+    assert parse(deployment_body(replicas=3, suspend=True)).spec.pods_wanted() == 0
 
 
 MODEL = "spec.models[0]"
@@ -60,8 +60,8 @@ MODEL = "spec.models[0]"
             deployment_body(zzz=1), "spec.zzz", "unknown field", id="nothing near, no guess"
         ),
         pytest.param(
-            deployment_body(autoscaling={}),
-            "spec.autoscaling",
+            deployment_body(route={}),
+            "spec.route",
             "is not supported by this version",
             id="a field of the API that comes later is called unsupported, not unknown",
         ),
@@ -86,13 +86,13 @@ MODEL = "spec.models[0]"
         pytest.param(
             deployment_body(model_body(source={"uri": "s3://bucket/a.mar"})),
             f"{MODEL}.source.uri",
-            "s3:// is not supported by this version: use file, http or https",
+            "s3:// is not supported by this version: use http, https, file, pvc or configmap",
             id="a scheme that comes later",
         ),
         pytest.param(
             deployment_body(model_body(source={"uri": "a.mar"})),
             f"{MODEL}.source.uri",
-            "'a.mar' is not a file, http or https address",
+            "'a.mar' is not an address: use http, https, file, pvc or configmap",
             id="a source without a scheme",
         ),
         pytest.param(

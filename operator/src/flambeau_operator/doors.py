@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from flambeau_operator.plan.children import Children
 from flambeau_operator.plan.plan import Event
 from flambeau_operator.resources.deployment_status import Status
+from flambeau_operator.resources.observed import ChildrenFacts, Trouble
 from flambeau_operator.resources.pod_state import Document, PodState
 
 
@@ -52,6 +53,7 @@ class Pod:
     restarts: int
     started_at: datetime | None
     ready: bool = False  # by the cluster's own probe
+    trouble: Trouble | None = None  # why it does not run, in the cluster's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ class Cluster(Protocol):
 
     async def list_pods(self, ref: Ref) -> tuple[Pod, ...]:
         """Return the pods of this object's name, by name, those of an older uid included."""
+
+    async def read_children(self, ref: Ref) -> ChildrenFacts:
+        """Return what stands around the pods of this object now."""
 
     async def read_committed(self, ref: Ref) -> Document | None:
         """Return what a starting pod boots from."""

@@ -33,13 +33,14 @@ async def take(
     """
     pods = await cluster.list_pods(ref)
     committed = await cluster.read_committed(ref)
+    children = await cluster.read_children(ref)
     async with asyncio.TaskGroup() as tasks:
         asking = [tasks.create_task(_state(runtimes, ref, pod)) for pod in pods]
     facts = tuple(
         _facts(pod, asked.result(), silences.get(pod.uid, 0), is_asked(ref, pod))
         for pod, asked in zip(pods, asking, strict=True)
     )
-    return Snapshot(pods=facts, committed=committed), pods
+    return Snapshot(pods=facts, committed=committed, children=children), pods
 
 
 def is_asked(ref: Ref, pod: Pod) -> bool:
@@ -71,5 +72,6 @@ def _facts(pod: Pod, state: PodState | None, silent_before: int, asked: bool) ->
         address=pod.address,
         state=state,
         probed_ready=pod.ready,
+        trouble=pod.trouble,
         silent_passes=silent_before + 1 if asked and state is None else 0,
     )

@@ -24,6 +24,7 @@ from flambeau_operator.plan.children import Children
 from flambeau_operator.plan.plan import Event
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.model_deployment import parse
+from flambeau_operator.resources.observed import ChildrenFacts
 from flambeau_operator.resources.pod_state import (
     Document,
     document_from_json,
@@ -191,6 +192,11 @@ class LocalCluster:
         """See `doors.Cluster`."""
         pods = self._sets.get(ref.key)
         return pods.facts() if pods else ()
+
+    async def read_children(self, ref: Ref) -> ChildrenFacts:
+        """See `doors.Cluster`."""
+        pods = self._sets.get(ref.key)
+        return ChildrenFacts(url=pods.balancer.url if pods else None)
 
     async def read_committed(self, ref: Ref) -> Document | None:
         """See `doors.Cluster`."""

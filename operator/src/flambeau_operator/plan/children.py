@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flambeau_operator.resources.model_deployment import ModelDeployment
+from flambeau_operator.resources.model_deployment import ModelDeployment, Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,25 @@ class PodTemplate:
 class Children:
     """The desired surroundings of one ModelDeployment."""
 
-    replicas: int
+    spec: Spec  # without its models: a change of those must not touch what runs them
+    replicas: int  # pods that shall run now, as far as it is ours to say
     template: PodTemplate
     service_port: int
     termination_grace_s: float
     drain_delay_s: float
 
 
-def desired_children(deployment: ModelDeployment) -> Children:
-    """Return what must exist for this ModelDeployment."""
+def desired_children(deployment: ModelDeployment, running: int | None = None) -> Children:
+    """Return what must exist for this ModelDeployment.
+
+    Args:
+        deployment: the wish.
+        running: the pods that are asked for at the moment; None while nothing asks for any.
+    """
     spec = deployment.spec
     return Children(
-        replicas=spec.pods_wanted,
+        spec=spec.model_copy(update={"models": ()}),
+        replicas=spec.pods_wanted(running),
         template=PodTemplate(
             runtime_config=spec.runtime.config,
             owner_uid=deployment.metadata.uid,

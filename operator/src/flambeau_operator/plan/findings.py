@@ -10,6 +10,7 @@ from flambeau_operator.plan.fleet import Fleet
 from flambeau_operator.plan.rollout import Decision, Step
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.model_deployment import ModelDeployment
+from flambeau_operator.resources.observed import ChildrenFacts
 from flambeau_operator.resources.pod_state import (
     ModelEntry,
     VersionEntry,
@@ -30,17 +31,14 @@ class Findings:
     writes: bool  # whether this pass commits something or PUTs a document
     hands_off: bool  # no pod answers: nothing is changed
     violation: Violation | None
+    pods_wanted: int  # how many pods shall run
+    children: ChildrenFacts
     now: datetime
 
     @property
     def suspended(self) -> bool:
         """Whether nothing shall run."""
         return self.deployment.spec.suspend
-
-    @property
-    def pods_wanted(self) -> int:
-        """How many pods shall run."""
-        return self.deployment.spec.pods_wanted
 
     @property
     def ready_pods(self) -> int:

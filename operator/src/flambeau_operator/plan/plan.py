@@ -56,7 +56,8 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
         now: the wall clock, with a timezone.
     """
     now = now.replace(microsecond=0)  # Kubernetes' timestamps have no fractions
-    children, uid = desired_children(deployment), deployment.metadata.uid
+    running = snapshot.children.replicas
+    children, uid = desired_children(deployment, running), deployment.metadata.uid
     fleet = read_fleet(snapshot, uid, children.template.template_hash, now)
     base = committed_before(snapshot.committed, fleet, uid)
     standings = stand(deployment, base, fleet)
@@ -64,7 +65,7 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
     served = base is not None or any(model.active_version for model in deployment.status.models)
     hands_off = fleet.unreachable and served
     chosen = None if hands_off else choose_rolling(standings, fleet)
-    wanted, rules = deployment.spec.pods_wanted, deployment.spec.rollout
+    wanted, rules = children.replicas, deployment.spec.rollout
     decision = decide(chosen, fleet, base or (), rules, wanted, now) if chosen else None
     committed = base or () if hands_off else committed_after(standings, decision)
     violation = check(standings, _document(deployment, committed, 0))
@@ -90,6 +91,8 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
             writes=bool(changed or commit),
             hands_off=hands_off,
             violation=violation,
+            pods_wanted=wanted,
+            children=snapshot.children,
             now=now,
         ),
         sequence,

@@ -112,7 +112,11 @@ class Status(_Reported):
     sequence: int = 0
     conditions: tuple[Condition, ...] = ()
     url: str | None = None
-    """Written by whoever runs the pods; the plan carries it along."""
+    """Where predictions are asked for."""
+    runtime_image: str | None = None
+    """What the pods are started from."""
+    selector: str = ""
+    """The labels of the pods, for the scale subresource."""
     replicas: int = 0
     ready_replicas: int = 0
     summary: str = ""

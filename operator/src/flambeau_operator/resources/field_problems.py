@@ -13,22 +13,19 @@ from flambeau_operator.errors import FieldProblem
 from flambeau_operator.names import API_VERSION, KIND
 
 LATER: Mapping[str, frozenset[str]] = {
-    "Spec": frozenset(
-        {"autoscaling", "claims", "configMaps", "credentials", "inferenceAuth", "monitoring"}
-        | {"networkPolicy", "podTemplate", "resources", "route", "scheduling", "storage"}
-    ),
-    "Runtime": frozenset({"image", "pullPolicy", "grpc"}),
+    "Spec": frozenset({"credentials", "inferenceAuth", "monitoring", "route"}),
+    "Runtime": frozenset({"grpc"}),
+    "Autoscaling": frozenset({"keda"}),
     "Model": frozenset({"split", "shadow"}),
     "Source": frozenset({"credentials"}),
     "Workers": frozenset({"max", "devicesPerWorker"}),
     "Rollout": frozenset({"strategy"}),
     "Hot": frozenset({"mode", "steps", "drainTimeout", "keepPrevious", "analysis"}),
-    "Service": frozenset({"type", "annotations"}),
-    "Disruption": frozenset({"podDisruptionBudget"}),
 }
 """Fields that the API knows and this version cannot bring about, by the type they belong to."""
 
-LATER_SCHEMES = frozenset({"pvc", "s3", "gs", "az", "hf", "oci", "configmap"})
+SCHEMES = "http, https, file, pvc or configmap"
+LATER_SCHEMES = frozenset({"s3", "gs", "az", "hf", "oci"})
 
 
 def wrong_kind(body: Mapping[str, Any]) -> tuple[FieldProblem, ...]:
@@ -114,8 +111,8 @@ def _pattern(found: ErrorDetails) -> str:
     if found["loc"][-1] != "uri":
         return f"{value!r} does not match {found['ctx']['pattern']}"
     if separator and scheme in LATER_SCHEMES:
-        return f"{scheme}:// is not supported by this version: use file, http or https"
-    return f"{value!r} is not a file, http or https address"
+        return f"{scheme}:// is not supported by this version: use {SCHEMES}"
+    return f"{value!r} is not an address: use {SCHEMES}"
 
 
 WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {

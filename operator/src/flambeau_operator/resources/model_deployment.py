@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,9 +17,13 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from flambeau_operator.errors import FieldProblem, InvalidSpec
+from flambeau_operator.resources.autoscaling import Autoscaling
 from flambeau_operator.resources.deployment_status import Status, status_from_json
 from flambeau_operator.resources.field_problems import problems_of, wrong_kind
-from flambeau_operator.resources.quantities import Duration, Share, format_duration
+from flambeau_operator.resources.quantities import Share, format_duration
+from flambeau_operator.resources.scheduling import Mounted, Resources, Scheduling
+from flambeau_operator.resources.storage import Storage
+from flambeau_operator.resources.wish import Delay, Natural, Opaque, Patience, Wish
 
 ObjectName = Annotated[
     str, StringConstraints(max_length=50, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
@@ -30,38 +34,29 @@ ModelName = Annotated[
 Version = Annotated[
     str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.+]*[A-Za-z0-9])?$")
 ]
-Uri = Annotated[str, StringConstraints(max_length=2048, pattern=r"^(https?|file)://\S+$")]
+Uri = Annotated[
+    str, StringConstraints(max_length=2048, pattern=r"^(https?|file|configmap|pvc)://\S+$")
+]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Natural = Annotated[StrictInt, Field(ge=0)]
-Delay = Annotated[Duration, Field(le=86_400)]
-Patience = Annotated[Duration, Field(gt=0, le=86_400)]
 
 
-class _Wish(BaseModel):
-    """Part of a spec: nothing unknown is let through."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, use_attribute_docstrings=True
-    )
-
-
-class Source(_Wish):
+class Source(Wish):
     """Where the archive is."""
 
     uri: Uri
-    """file, http or https."""
+    """http, https, file, `configmap://NAME/KEY` or `pvc://CLAIM/PATH`."""
     digest: Digest | None = None
     """Pins the content: sha256 and 64 hexadecimal digits."""
 
 
-class Workers(_Wish):
+class Workers(Wish):
     """Worker processes in each pod."""
 
     min: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
     """How many start, and are needed before the model counts as ready."""
 
 
-class Batching(_Wish):
+class Batching(Wish):
     """Which requests go to a worker together."""
 
     max_size: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
@@ -70,7 +65,7 @@ class Batching(_Wish):
     """How long a request waits for companions."""
 
 
-class Timeouts(_Wish):
+class Timeouts(Wish):
     """When patience ends."""
 
     response_s: Patience = Field(default=120.0, alias="response")
@@ -79,14 +74,16 @@ class Timeouts(_Wish):
     """From the start of a worker to its loaded handler."""
 
 
-class Handler(_Wish):
+class Handler(Wish):
     """What the handler finds around it."""
 
-    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+        default={}
+    )
     """Environment variables of the workers."""
 
 
-class WarmupRequest(_Wish):
+class WarmupRequest(Wish):
     """A request sent before the version gets traffic."""
 
     body: str
@@ -97,14 +94,14 @@ class WarmupRequest(_Wish):
     """How often each worker gets it."""
 
 
-class Warmup(_Wish):
+class Warmup(Wish):
     """What a version must answer before it counts as ready."""
 
     requests: Annotated[tuple[WarmupRequest, ...], Field(max_length=16)] = ()
     """Sent in this order."""
 
 
-class Model(_Wish):
+class Model(Wish):
     """One model and the version it shall have."""
 
     name: ModelName
@@ -127,21 +124,25 @@ class Model(_Wish):
     """Live: used at the next start of a worker."""
 
 
-class Runtime(_Wish):
+class Runtime(Wish):
     """The program in the pods."""
 
-    config: dict[str, str] = {}
+    image: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
+    """Absent: chosen by the operator when it makes the Deployment, and kept after that."""
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """When the image is pulled."""
+    config: dict[str, str] = Field(default={})
     """Keys of config.properties, handed through."""
 
 
-class Hot(_Wish):
+class Hot(Wish):
     """How a version changes inside the running pods."""
 
     max_unavailable_pods: Share = 1
     """Pods that change at the same time: a number, or a percentage of the replicas."""
 
 
-class Rollout(_Wish):
+class Rollout(Wish):
     """How a new version comes in."""
 
     paused: StrictBool = False
@@ -152,29 +153,37 @@ class Rollout(_Wish):
     """A candidate that makes no progress for so long is taken back."""
 
 
-class Service(_Wish):
-    """The address of the predictions."""
+class Service(Wish):
+    """The address of the predictions; management is never in a Service."""
 
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    """As core/v1's Service."""
     port: Annotated[StrictInt, Field(ge=1, le=65_535)] = 80
     """Its port."""
+    annotations: Annotated[dict[str, str], Field(max_length=64)] = Field(default={})
+    """Of the Service."""
 
 
-class Disruption(_Wish):
+class Disruption(Wish):
     """How a pod leaves."""
 
+    pod_disruption_budget: Literal["Auto", "None"] = "Auto"
+    """Auto lets one pod at a time be evicted, from two replicas on."""
     termination_grace_period_s: Patience = Field(default=150.0, alias="terminationGracePeriod")
     """How long it may take to stop."""
     drain_delay_s: Delay = Field(default=10.0, alias="drainDelay")
     """How long a stopping pod goes on accepting, until nobody sends to it any more."""
 
 
-class Spec(_Wish):
+class Spec(Wish):
     """The wish."""
 
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=64)]
     """The models to serve, by name."""
     replicas: Natural | None = None
-    """Pods; absent means 1."""
+    """Pods; absent means 1. Not together with autoscaling."""
+    autoscaling: Autoscaling | None = None
+    """Who decides how many pods run, instead of replicas."""
     suspend: StrictBool = False
     """Stop every pod and keep the objects."""
     runtime: Runtime = Runtime()
@@ -185,12 +194,31 @@ class Spec(_Wish):
     """The address of the predictions."""
     disruption: Disruption = Disruption()
     """How a pod leaves."""
+    resources: Resources = Resources()
+    """What each pod may use; a change rolls the pods."""
+    scheduling: Scheduling = Scheduling()
+    """Where pods may run; a change rolls the pods."""
+    storage: Storage = Storage()
+    """The model store; a change rolls the pods."""
+    config_maps: Annotated[tuple[Mounted, ...], Field(max_length=16)] = ()
+    """ConfigMaps that sources name; a change rolls the pods."""
+    claims: Annotated[tuple[Mounted, ...], Field(max_length=16)] = ()
+    """PersistentVolumeClaims that sources name; a change rolls the pods."""
+    pod_template: Opaque | None = None
+    """A patch of the pod template, applied last; a change rolls the pods."""
+    network_policy: Literal["Managed", "None"] = "Managed"
+    """Managed lets only the operator reach the pods' management port."""
 
-    @property
-    def pods_wanted(self) -> int:
-        """How many pods shall run now."""
+    def pods_wanted(self, running: int | None = None) -> int:
+        """Return how many pods shall run now.
+
+        Args:
+            running: what the autoscaler asks for at the moment; None while it has not spoken.
+        """
         if self.suspend:
             return 0
+        if self.autoscaling is not None and self.autoscaling.hpa is not None:
+            return self.autoscaling.hpa.min if running is None else running
         return 1 if self.replicas is None else self.replicas
 
 
@@ -204,7 +232,7 @@ class Metadata(BaseModel):
     uid: str = ""
     generation: int = 1
     resource_version: str = ""
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] = Field(default={})
 
 
 class ModelDeployment(BaseModel):

@@ -8,6 +8,10 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+QUANTITY_PATTERN = (
+    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
+    r"(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
+)
 PERCENT_PATTERN = r"^([1-9][0-9]?|100)%$"
 _PART = re.compile(r"([0-9]{1,5})(h|ms|m|s)")
 _UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
@@ -69,3 +73,24 @@ Share = Annotated[
     WithJsonSchema({"x-kubernetes-int-or-string": True, "minimum": 1, "pattern": PERCENT_PATTERN}),
 ]
 """A number of pods, or a percentage of them."""
+
+
+def parse_quantity(value: object) -> str:
+    """Accept a quantity as Kubernetes writes them, `500m`, `8Gi` or 2, and return it as text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and re.match(QUANTITY_PATTERN, value):
+        return value
+    raise ValueError("must be a quantity like 500m, 2 or 8Gi")
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(parse_quantity),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY_PATTERN}),
+]
+"""An amount of a resource, always text inside."""

@@ -1,0 +1,64 @@
+"""Where the model store of the pods lies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import StrictBool, StringConstraints
+
+from flambeau_operator.resources.quantities import Quantity
+from flambeau_operator.resources.wish import DnsName, Opaque, Wish
+
+
+class EmptyDir(Wish):
+    """An empty folder of the node, gone with the pod."""
+
+    size_limit: Quantity | None = None
+    """The pod is evicted when it grows beyond."""
+    medium: Literal["", "Memory"] = ""
+    """Memory keeps it in RAM, counted against the memory limit."""
+
+
+class ClaimStore(Wish):
+    """A PersistentVolumeClaim of the namespace; with several pods it must allow many readers."""
+
+    claim_name: DnsName
+    """Its name."""
+    read_only: StrictBool = True
+    """Whether it is mounted read-only."""
+
+
+class ImageStore(Wish):
+    """An OCI image or artifact, mounted read-only where the cluster serves image volumes."""
+
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+    """Its name, with tag or digest."""
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """When it is pulled; absent is Kubernetes' own rule."""
+
+
+class EphemeralStore(Wish):
+    """A volume of its own for each pod, gone with it."""
+
+    volume_claim_template: Opaque
+    """As core/v1's PersistentVolumeClaimTemplate, handed through."""
+
+
+class ModelStore(Wish):
+    """Exactly one kind of volume, mounted at /home/model-server/model-store."""
+
+    empty_dir: EmptyDir | None = None
+    """An empty folder of the node."""
+    persistent_volume_claim: ClaimStore | None = None
+    """A claim of the namespace."""
+    image: ImageStore | None = None
+    """An OCI image."""
+    ephemeral: EphemeralStore | None = None
+    """A volume for each pod."""
+
+
+class Storage(Wish):
+    """The volumes of the pods."""
+
+    model_store: ModelStore | None = None
+    """Absent means emptyDir."""
