@@ -1,0 +1,83 @@
+"""A version that cannot be served touches one pod, and the old one serves on."""
+
+import hashlib
+
+import pytest
+
+from e2e.cluster.faults import ClusterFault
+from e2e.flambeau import echo, identity
+
+pytestmark = pytest.mark.timeout(420)
+
+NOT_IT = "sha256:" + hashlib.sha256(b"something else").hexdigest()
+
+
+def _with_digest(body, digest):
+    body["spec"]["models"][0]["source"]["digest"] = digest
+    return body
+
+
+BAD_VERSIONS = [
+    pytest.param(echo("cut"), "ArchiveInvalid", "", "", id="an archive that was cut short"),
+    pytest.param(
+        _with_digest(echo("2.0"), NOT_IT), "DigestMismatch", "sha256:", "", id="another sha256"
+    ),
+    pytest.param(
+        echo("import"),
+        "HandlerImportFailed",
+        "a_module_that_nobody_has",
+        "about to import what is not there",
+        id="a handler that raises on import",
+    ),
+    pytest.param(
+        echo("initialize"),
+        "InitializeFailed",
+        "the weights do not fit",
+        "about to load the weights",
+        id="a handler that raises in initialize",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason", "message", "log_line"), BAD_VERSIONS)
+def test_a_bad_version_never_reaches_the_second_pod(
+    tenant, archives, load, bad, reason, message, log_line
+):
+    tenant.apply(archives("1.0", "2.0", "cut", "import", "initialize"), echo())
+    tenant.wait("RolledOut")
+    before, documents = identity(tenant.pods()), _documents(tenant)
+    with load(tenant.url()) as asking:
+        tenant.apply(bad)
+        tenant.generation_seen()
+        with pytest.raises(ClusterFault, match="timed out"):
+            tenant.wait("RolledOut", within_s=8)
+        status = tenant.until_phase("RolledBack")
+        after = _documents(tenant)
+        asking.more(50)
+        tenant.apply(echo())
+        tenant.generation_seen()
+        tenant.wait("RolledOut")
+    assert asking.failed == [], asking.summary
+    assert set(asking.words) == {"1.0"}
+    assert identity(tenant.pods()) == before
+    failure = status["models"][0]["rollout"]["lastFailure"]
+    assert failure["reason"] == reason
+    assert message in failure["message"]
+    assert log_line in failure["logTail"]
+    conditions = {each["type"]: each for each in status["conditions"]}
+    assert conditions["Ready"]["status"] == "True"
+    assert conditions["Stalled"]["status"] == "True"
+    assert failure["pod"] in conditions["Stalled"]["message"]
+    assert {pod for pod in documents if after[pod] != documents[pod]} == {failure["pod"]}
+    told = tenant.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
+    assert failure["pod"] in told
+
+
+def _documents(tenant):
+    """Return which document each pod has accepted last, by its sequence as its log tells it."""
+    return {
+        pod["metadata"]["name"]: tenant.kubectl("logs", pod["metadata"]["name"]).count(
+            '"document accepted"'
+        )
+        for pod in tenant.pods()
+    }

@@ -1,0 +1,55 @@
+"""The API server goes, or falls silent: predictions never notice, and nothing asked for is lost."""
+
+import time
+
+import pytest
+
+from e2e.flambeau import echo, identity
+from e2e.waiting import until
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def served(tenant, archives):
+    """Version 1.0 in two pods."""
+    tenant.apply(archives("1.0", "2.0", "slow-2.0"), echo())
+    tenant.wait("RolledOut")
+    return tenant
+
+
+def test_two_minutes_without_an_api_server(served, load):
+    cluster, before = served.cluster, identity(served.pods())
+    operators = identity(served.flambeau.operators())
+    with load(served.url()) as asking:
+        with cluster.without("kube-apiserver"):
+            began, answered = time.monotonic(), 0
+            while time.monotonic() - began < 120:
+                # Not a wait for something to come true: the length of the outage is the claim.
+                time.sleep(5)
+                answered += 1
+        until("the API server answers", lambda: served.get())
+        served.apply(echo("2.0"))
+        served.generation_seen(within_s=90)
+        served.wait("RolledOut", within_s=120)
+        asking.more(100)
+    assert asking.failed == [], asking.summary
+    assert set(asking.words) == {"1.0", "2.0"}
+    assert identity(served.pods()) == before
+    assert {uid for _, uid, _ in identity(served.flambeau.operators())} == {
+        uid for _, uid, _ in operators
+    }
+
+
+def test_a_watch_that_falls_silent_is_noticed(served, load):
+    """Frozen for longer than a watch may be silent, the API server drops every event meanwhile."""
+    cluster, before = served.cluster, identity(served.pods())
+    with load(served.url()) as asking:
+        with cluster.frozen("kube-apiserver"):
+            time.sleep(75)
+        until("the API server answers", lambda: served.get())
+        served.apply(echo("2.0"))
+        served.generation_seen(within_s=90)
+        served.wait("RolledOut", within_s=120)
+    assert asking.failed == [], asking.summary
+    assert identity(served.pods()) == before
