@@ -1,10 +1,15 @@
-"""One cluster of each tier for a test run, and a fresh namespace for each test."""
+"""One cluster of each tier for a test run, Flambeau on it, and a fresh namespace for each test."""
 
+import contextlib
 import secrets
 
 import pytest
 
+from e2e import images
 from e2e.cluster import choice
+from e2e.flambeau import SYSTEM, TINY, TORCH, Flambeau, Tenant, archives_of, wanted_images
+from e2e.load import Pace, Question, load as load_from_a_pod
+from tests import archives as archive_files
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +30,65 @@ def cluster(tmp_path_factory):
 def fresh_name():
     """A name that no other test uses, for a namespace."""
     return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def flambeau(cluster):
+    """Flambeau, installed as its users install it, for as long as the cluster lives."""
+    if wanted_images():
+        for archive in images.built(print).values():
+            cluster.load(archive)
+    cluster.run("create", "namespace", SYSTEM)
+    restricted = "pod-security.kubernetes.io/enforce=restricted"
+    cluster.run("label", "namespace", SYSTEM, restricted)
+    installed = Flambeau(cluster)
+    installed.install()
+    return installed
+
+
+@pytest.fixture
+def tenant(flambeau, fresh_name):
+    """A namespace of a user, which admits restricted pods only."""
+    flambeau.cluster.run("create", "namespace", fresh_name)
+    restricted = "pod-security.kubernetes.io/enforce=restricted"
+    flambeau.cluster.run("label", "namespace", fresh_name, restricted)
+    yield Tenant(flambeau, fresh_name)
+    flambeau.cluster.run("delete", "namespace", fresh_name, "--wait=false")
+
+
+@pytest.fixture
+def torch_tenant(flambeau, tenant):
+    """The same, with a runtime image that has torch."""
+    flambeau.install(f"runtime.image.tag={TORCH.rpartition(':')[2]}")
+    yield tenant
+    flambeau.install(f"runtime.image.tag={TINY.rpartition(':')[2]}")
+
+
+@pytest.fixture
+def archives(tmp_path):
+    """Make the ConfigMap `archives` with the named versions of the tiny handler."""
+
+    def make(*versions):
+        files = {}
+        for version in versions:
+            handler = archive_files.HANDLERS.get(version, archive_files.ECHO)
+            file = archive_files.write_archive(tmp_path, version, handler)
+            if version == "cut":
+                file.write_bytes(file.read_bytes()[:-120])
+            files[file.name] = file
+        return archives_of("archives", files)
+
+    return make
+
+
+@pytest.fixture
+def load(tenant):
+    """Clients in a pod of the tenant's namespace, for the length of a block."""
+
+    def start(
+        url, path="/predictions/echo", *, body="{}", word='"version":"([^"]*)"', rate=60
+    ) -> contextlib.AbstractContextManager:
+        question = Question(url + path, body.encode(), word=word)
+        return load_from_a_pod(tenant.cluster, tenant.namespace, question, Pace(rate))
+
+    return start

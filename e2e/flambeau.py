@@ -6,12 +6,14 @@ import base64
 import contextlib
 import json
 import os
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from e2e.cluster.access import Cluster
+from e2e.load import Question, ask
 from e2e.waiting import until
 
 CHART = Path(__file__).parents[1] / "charts" / "flambeau"
@@ -68,6 +70,13 @@ class Flambeau:
         return json.loads(found)["items"]
 
 
+@dataclass(slots=True)
+class Watching:
+    """What a watch has printed, once it has ended."""
+
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """One namespace of a user, with what a user does in it."""
@@ -88,6 +97,29 @@ class Tenant:
         """Apply manifests as `kubectl apply` does."""
         body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         return self.kubectl("apply", "-f", "-", given=json.dumps(body))
+
+    def apply_server_side(self, *objects: Mapping[str, Any]) -> str:
+        """Apply manifests as GitOps tools do: fields that are not named any more go away."""
+        body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        words = ["apply", "--server-side", "--field-manager=user", "--force-conflicts"]
+        return self.kubectl(*words, "-f", "-", given=json.dumps(body))
+
+    def ask(self, url: str, body: str) -> str:
+        """Ask once from a pod of the namespace and return the answer."""
+        return ask(self.cluster, self.namespace, Question(url, body.encode()))
+
+    @contextlib.contextmanager
+    def watching(self, name: str) -> Iterator[Watching]:
+        """Have `kubectl get mdep -w` run for the length of a block."""
+        argv = [str(self.cluster.kubectl), f"--kubeconfig={self.cluster.kubeconfig}"]
+        argv += ["-n", self.namespace, "get", "mdep", name, "-w"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+            watched = Watching()
+            try:
+                yield watched
+            finally:
+                process.terminate()
+                watched.text = process.stdout.read() if process.stdout else ""
 
     def get(self, name: str = "echo", kind: str = "modeldeployment") -> dict[str, Any]:
         """Return one object."""

@@ -37,7 +37,7 @@ def test_an_uninstalled_chart_leaves_models_serving_and_the_definition(tenant, a
         tenant.apply(echo(replicas=3))
         tenant.generation_seen(within_s=60)
         tenant.wait("RolledOut")
-    assert asking.failed == [], asking.summary
+    assert not asking.summary.failed, asking.summary
 
 
 def test_of_two_operators_one_leads(tenant, archives):
@@ -58,9 +58,18 @@ def test_of_two_operators_one_leads(tenant, archives):
 
 
 def _holder(flambeau):
-    lease = json.loads(flambeau.cluster.run("-n", SYSTEM, "get", "lease", "flambeau-operator", "-o", "json"))
+    lease = json.loads(
+        flambeau.cluster.run("-n", SYSTEM, "get", "lease", "flambeau-operator", "-o", "json")
+    )
     identity = lease["spec"].get("holderIdentity") or ""
-    return next((pod["metadata"]["name"] for pod in flambeau.operators() if pod["metadata"]["name"] in identity), "")
+    return next(
+        (
+            pod["metadata"]["name"]
+            for pod in flambeau.operators()
+            if pod["metadata"]["name"] in identity
+        ),
+        "",
+    )
 
 
 def _ours(tenant):

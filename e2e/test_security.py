@@ -26,7 +26,9 @@ def test_every_pod_is_restricted(served):
     cluster = served.cluster
     for namespace in (served.namespace, SYSTEM):
         level = "pod-security.kubernetes.io/enforce=restricted"
-        said = cluster.run("label", "--dry-run=server", "--overwrite", "namespace", namespace, level)
+        said = cluster.run(
+            "label", "--dry-run=server", "--overwrite", "namespace", namespace, level
+        )
         assert "violate" not in said
     assert served.pods()
     assert served.flambeau.operators()
@@ -43,13 +45,17 @@ def test_the_operator_can_read_no_secret_but_its_own(served):
     account = f"system:serviceaccount:{SYSTEM}:flambeau"
     cluster = served.cluster
     for namespace in ("default", served.namespace, "kube-system"):
-        rights = cluster.run("auth", "can-i", "--list", f"--namespace={namespace}", f"--as={account}")
+        rights = cluster.run(
+            "auth", "can-i", "--list", f"--namespace={namespace}", f"--as={account}"
+        )
         secrets = [line for line in rights.splitlines() if line.startswith("secrets ")]
         assert secrets == [], rights
     rights = cluster.run("auth", "can-i", "--list", f"--namespace={SYSTEM}", f"--as={account}")
     secrets = [line.split() for line in rights.splitlines() if line.startswith("secrets ")]
     for line in secrets:
-        reads = {"get", "list", "watch", "*"} & set(" ".join(line).strip("[]").replace("[", " ").replace("]", " ").split())
+        reads = {"get", "list", "watch", "*"} & set(
+            " ".join(line).strip("[]").replace("[", " ").replace("]", " ").split()
+        )
         assert not reads or "[flambeau-operator-keys]" in " ".join(line), rights
 
 
@@ -81,7 +87,9 @@ def test_a_neighbour_cannot_use_torchserves_verbs(served):
 
 def _operators_key(tenant):
     """Return the key that only the operator should have; a test may, as the administrator."""
-    secret = tenant.cluster.run("-n", SYSTEM, "get", "secret", "flambeau-operator-keys", "-o", "json")
+    secret = tenant.cluster.run(
+        "-n", SYSTEM, "get", "secret", "flambeau-operator-keys", "-o", "json"
+    )
     (text,) = json.loads(secret)["data"].values()
     return load_pem_private_key(base64.b64decode(text), None)
 

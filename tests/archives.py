@@ -42,6 +42,36 @@ class Echo:
     def handle(self, data, context):
         return [None for _ in data]
 """
+SLOW_TO_LOAD = """
+import time
+
+class Echo:
+    def initialize(self, context):
+        self.version = context.manifest["model"]["modelVersion"]
+        time.sleep(6)
+
+    def handle(self, data, context):
+        return [{"version": self.version} for _ in data]
+"""
+BUSY = """
+import time
+
+class Echo:
+    def initialize(self, context):
+        self.version = context.manifest["model"]["modelVersion"]
+
+    def handle(self, data, context):
+        end = time.process_time() + 0.004
+        while time.process_time() < end:
+            pass
+        return [{"version": self.version} for _ in data]
+"""
+HANDLERS = {
+    "slow-2.0": SLOW_TO_LOAD,
+    "busy": BUSY,
+    "import": RAISES_ON_IMPORT,
+    "initialize": RAISES_IN_INITIALIZE,
+}
 
 
 def write_archive(folder: Path, version: str, handler: str = ECHO) -> Path:
