@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test check lint types contracts processes bench format clean cluster-up cluster-down
+.PHONY: help setup example demo test test-all check lint types contracts processes bench format clean cluster-up cluster-down
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -12,7 +12,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(SYNCED)  ## make .venv with everything that the other targets need
 
@@ -37,8 +37,16 @@ example: setup  ## train the example's two versions and pack them into archives
 demo: setup  ## train, serve, swap the version and kill a worker under load; ends by itself
 	$(BIN)/python -B -m examples.classifier.demo
 
-test: lint types contracts  ## everything that CI runs: lint, types, import contracts, all tests
+test: lint types contracts  ## lint, types, import contracts, and every test that needs no Kubernetes
 	$(BIN)/pytest
+	@echo "left out: the tests on a real Kubernetes (tier 1: API server and controllers, tier 2: pods):"
+	@echo "          make test-all runs them too, as root on Linux, and builds what it needs"
+
+test-all: lint types contracts  ## everything that CI runs: the same, and a real Kubernetes (Linux, root; builds it)
+	e2e/packages.sh
+	$(BIN)/python -B -m e2e.cluster build
+	$(BIN)/python -B -m e2e.images build
+	$(BIN)/pytest tests e2e
 
 check: lint types contracts  ## the quick part of it: no test that starts processes
 	$(BIN)/pytest -m "not process" -q
