@@ -30,7 +30,7 @@ def gpus(two_nodes):
 
 
 def on_gpus(count, *, replicas, workers=2, **spec):
-    """Return a deployment whose pods want GPUs; FLAMBEAU_DEVICES says what no driver can say here."""
+    """Return a deployment whose pods want GPUs; no driver is here, so FLAMBEAU_DEVICES counts."""
     devices = [{"name": "FLAMBEAU_DEVICES", "value": str(count)}]
     patch = {"spec": {"containers": [{"name": "runtime", "env": devices}]}}
     resources = {"requests": {"cpu": "50m"}, "limits": {"nvidia.com/gpu": str(count)}}

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from e2e.flambeau import identity
-from e2e.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 

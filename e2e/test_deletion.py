@@ -10,7 +10,10 @@ from e2e.waiting import until
 
 pytestmark = pytest.mark.timeout(420)
 
-CHILDREN = "deployments,services,configmaps,serviceaccounts,poddisruptionbudgets,networkpolicies,horizontalpodautoscalers,pods"
+CHILDREN = (
+    "deployments,services,configmaps,serviceaccounts,poddisruptionbudgets,networkpolicies,"
+    "horizontalpodautoscalers,pods"
+)
 
 
 def test_with_the_operator_down_a_deletion_takes_every_child(tenant, archives):

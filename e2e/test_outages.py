@@ -23,12 +23,9 @@ def test_two_minutes_without_an_api_server(served, load):
     operators = identity(served.flambeau.operators())
     with load(served.url()) as asking:
         with cluster.without("kube-apiserver"):
-            began, answered = time.monotonic(), 0
-            while time.monotonic() - began < 120:
-                # Not a wait for something to come true: the length of the outage is the claim.
-                time.sleep(5)
-                answered += 1
-        until("the API server answers", lambda: served.get())
+            # Not a wait for something to come true: the length of the outage is the claim.
+            time.sleep(120)
+        until("the API server answers", served.get)
         served.apply(echo("2.0"))
         served.generation_seen(within_s=90)
         served.wait("RolledOut", within_s=120)
@@ -46,8 +43,8 @@ def test_a_watch_that_falls_silent_is_noticed(served, load):
     cluster, before = served.cluster, identity(served.pods())
     with load(served.url()) as asking:
         with cluster.frozen("kube-apiserver"):
-            time.sleep(75)
-        until("the API server answers", lambda: served.get())
+            time.sleep(75)  # longer than a watch may be silent
+        until("the API server answers", served.get)
         served.apply(echo("2.0"))
         served.generation_seen(within_s=90)
         served.wait("RolledOut", within_s=120)

@@ -7,9 +7,9 @@ import sys
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from tests.dataplane.signing import bearer
 
 from e2e.flambeau import SYSTEM, echo
-from tests.dataplane.signing import bearer
 
 pytestmark = pytest.mark.timeout(300)
 
