@@ -8,7 +8,7 @@ from tests import archives as archive_files
 
 from e2e import images
 from e2e.cluster import choice
-from e2e.flambeau import SYSTEM, TINY, TORCH, Flambeau, Tenant, archives_of, wanted_images
+from e2e.flambeau import SYSTEM, TORCH, Flambeau, Tenant, archives_of, wanted_images
 from e2e.load import Pace, Question, load as load_from_a_pod
 
 
@@ -59,9 +59,9 @@ def tenant(flambeau, fresh_name):
 @pytest.fixture
 def torch_tenant(flambeau, tenant):
     """The same, with a runtime image that has torch."""
-    flambeau.install(f"runtime.image.tag={TORCH.rpartition(':')[2]}")
+    flambeau.install(runtime=TORCH)
     yield tenant
-    flambeau.install(f"runtime.image.tag={TINY.rpartition(':')[2]}")
+    flambeau.install()
 
 
 @pytest.fixture

@@ -30,9 +30,10 @@ class Flambeau:
 
     cluster: Cluster
 
-    def install(self, *values: str, wait: bool = True) -> str:
+    def install(self, *values: str, runtime: str = TINY, wait: bool = True) -> str:
         """Install or upgrade the chart; values as helm's --set takes them."""
-        sets = [f"--set={value}" for value in values]
+        tag = runtime.rpartition(":")[2]
+        sets = [f"--set={value}" for value in (f"runtime.image.tag={tag}", *values)]
         words = ["upgrade", "--install", RELEASE, str(CHART), f"--namespace={SYSTEM}"]
         words += ["--create-namespace", "--timeout=120s", *(["--wait"] if wait else [])]
         return self.cluster.helm(*words, *sets, timeout_s=150)
