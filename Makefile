@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test test-all check lint types contracts processes bench format clean cluster-up cluster-down
+.PHONY: help setup example demo test test-all check lint types contracts processes bench format clean cluster-up cluster-down crds
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -67,6 +67,11 @@ processes: setup  ## the tests that start real processes
 bench: setup  ## measure beside mosec; prints ratios (takes a while)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.footprint
+
+crds: setup  ## write the CRD from the types: crds/ and the chart's template
+	mkdir -p crds charts/flambeau/templates
+	$(BIN)/python -m flambeau_operator.resources.crd >crds/modeldeployments.serving.flambeau.dev.yaml
+	$(BIN)/python -m flambeau_operator.resources.crd --helm >charts/flambeau/templates/crd.yaml
 
 format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff format
