@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test test-all check lint types contracts processes bench format clean cluster-up cluster-down crds
+.PHONY: help setup example demo test test-all check lint types contracts processes bench format clean cluster-up cluster-down crds images
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -86,6 +86,9 @@ clean:  ## remove what the targets made: environments, caches, built archives
 TIER ?= 2
 cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only)
 	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER)
+
+images:  ## build the images, with docker or as root with buildah; prints where their archives are
+	@$(PYTHON) -B -m e2e.images
 
 cluster-down:  ## remove it and every trace
 	@$(PYTHON) -B -m e2e.cluster down
