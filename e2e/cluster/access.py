@@ -47,6 +47,10 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HELM_")}
         return _output(argv, None, timeout_s, kept)
 
+    def nodes(self) -> list[str]:
+        """Return the names of the nodes."""
+        return self.run("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}").split()
+
     def inside(self, *argv: str, given: str | None = None, timeout_s: float = 60) -> str:
         """Run a command in the cluster's network and return what it printed."""
         if not self.prefix:
