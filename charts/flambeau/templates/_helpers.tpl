@@ -72,3 +72,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+
+{{/* What a schema could only refuse without saying what to do. */}}
+{{- define "flambeau.check" -}}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
+{{- fail "serviceAccount.create is false: name the ServiceAccount to use in serviceAccount.name" }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if hasPrefix "FLAMBEAU_" .name }}
+{{- fail (printf "extraEnv: %s is set by the chart: use the value that it stands for (docs/install.md)" .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
