@@ -23,6 +23,7 @@ EVERYTHING = {
     "watchNamespaces": ["team-a", "team-b", NAMESPACE],
     "replicas": 2,
     "logLevel": "debug",
+    "rbac": {"adopt": True},
     "serviceAccount": {"name": "igniter", "annotations": {"example.com/role": "operator"}},
     "service": {"annotations": {"prometheus.io/scrape": "true"}},
     "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"team": "metrics"}}}]},

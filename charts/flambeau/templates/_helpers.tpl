@@ -37,30 +37,30 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
-{{/* What the operator does where ModelDeployments are. Each verb is held to its use by e2e/test_chart.py. */}}
+{{/* What the operator does where ModelDeployments are. Each verb is held to its use by e2e/test_rights.py. */}}
 {{- define "flambeau.rules" -}}
 - apiGroups: [serving.flambeau.dev]
   resources: [modeldeployments]
   verbs: [get, list, watch]
 - apiGroups: [serving.flambeau.dev]
   resources: [modeldeployments/status]
-  verbs: [get, patch, update]
+  verbs: [update]
 # For ownerReferences that hold back the owner's deletion, where the API server asks for the right to set them.
 - apiGroups: [serving.flambeau.dev]
   resources: [modeldeployments/finalizers]
   verbs: [update]
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch{{ if .Values.rbac.adopt }}, delete{{ end }}]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch{{ if .Values.rbac.adopt }}, delete{{ end }}]
 # A ModelDeployment can do without these.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
