@@ -21,6 +21,16 @@ POD_RANGE = "10.244.0.0/16"
 # TEST-NET-3: the API server refuses to advertise a loopback address, and without a node nobody
 # goes to the one it advertises.
 NOWHERE = "203.0.113.1"
+# Every call of a pod's account, for tests of roles: who asked what, and what was answered.
+AUDITED = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+    ],
+}
 # Who may sign in, by the static token of each: name in the kubeconfig → user and groups.
 USERS = {
     "admin": ("admin", "system:masters"),
@@ -75,6 +85,7 @@ class ControlPlane:
             host = "127.0.0.1" if name in USERS else self.advertised
             _write_private(self.kubeconfig_of(name), self._kubeconfig(token, host))
         _write_private(self.place.root / "tokens.csv", "\n".join(lines) + "\n")
+        _write_private(self.place.root / "audited.json", json.dumps(AUDITED))
 
     def start(self, programs: Programs) -> None:
         """Start it and wait until it answers."""
@@ -177,6 +188,8 @@ class ControlPlane:
             f"--tls-private-key-file={keys / 'apiserver.key'}",
             f"--token-auth-file={self.place.root / 'tokens.csv'}",
             f"--client-ca-file={keys / 'ca.crt'}",
+            f"--audit-policy-file={self.place.root / 'audited.json'}",
+            f"--audit-log-path={self.place.audit}",
             "--authorization-mode=Node,RBAC",
             # Finds the operator that sets ownerReferences without the right to.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",

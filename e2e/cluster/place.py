@@ -56,6 +56,11 @@ class Place:
         return self.root / "logs"
 
     @property
+    def audit(self) -> Path:
+        """What pods' accounts asked the API server, a line of JSON for each answer."""
+        return self.root / "audit.log"
+
+    @property
     def progress(self) -> Path:
         """What the keeper and the supervisor say."""
         return self.root / "progress.log"
