@@ -6,9 +6,9 @@ import secrets
 import pytest
 from tests import archives as archive_files
 
-from e2e import images
 from e2e.cluster import choice
 from e2e.flambeau import SYSTEM, TORCH, Flambeau, Tenant, archives_of, wanted_images
+from e2e.images import build as images
 from e2e.load import Pace, Question, load as load_from_a_pod
 
 

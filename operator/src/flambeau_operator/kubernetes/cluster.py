@@ -106,7 +106,6 @@ class KubernetesCluster:
         known = self._of(ref)
         seen = known.seen or await self._read(ref)
         known.seen = None
-        seen = replace(seen, adopt=children.adopt)
         applier = Applier(self._api, self._site, known.memory, lambda: self._fence(ref))
         return await applier.apply(seen, children)
 
