@@ -93,7 +93,7 @@ def load(tenant):
     """Clients in a pod of the tenant's namespace, for the length of a block."""
 
     def start(
-        url, path="/predictions/echo", *, body="{}", word='"version":"([^"]*)"', rate=60
+        url, path="/predictions/echo", *, body="{}", word='"version": ?"([^"]*)"', rate=60
     ) -> contextlib.AbstractContextManager:
         question = Question(url + path, body.encode(), word=word)
         return load_from_a_pod(tenant.cluster, tenant.namespace, question, Pace(rate))
