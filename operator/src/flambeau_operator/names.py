@@ -8,6 +8,7 @@ RETRY = f"{GROUP}/retry"
 """Annotation: try the remembered failure with this hash once more."""
 RECONCILE = f"{GROUP}/reconcile"
 """Annotation: `disabled` lets the operator observe and report, and change nothing."""
+DISABLED = "disabled"
 ADOPT = f"{GROUP}/adopt"
 """Annotation: `"true"` lets the operator take objects over that carry our labels and no owner."""
 

@@ -31,7 +31,6 @@ class Children:
     service_port: int
     termination_grace_s: float
     drain_delay_s: float
-    adopt: bool = False  # take over objects that carry our labels and have no owner
 
     @property
     def autoscaler(self) -> HorizontalPodAutoscaling | None:
@@ -55,15 +54,12 @@ class Children:
         return self.autoscaler.max if self.autoscaler else wished
 
 
-def desired_children(
-    deployment: ModelDeployment, running: int | None = None, *, adopt: bool = False
-) -> Children:
+def desired_children(deployment: ModelDeployment, running: int | None = None) -> Children:
     """Return what must exist for this ModelDeployment.
 
     Args:
         deployment: the wish.
         running: the pods that are asked for at the moment; None while nothing asks for any.
-        adopt: whether objects that were left behind may be taken over.
     """
     spec = deployment.spec
     return Children(
@@ -78,7 +74,6 @@ def desired_children(
         service_port=spec.service.port,
         termination_grace_s=spec.disruption.termination_grace_period_s,
         drain_delay_s=spec.disruption.drain_delay_s,
-        adopt=adopt,
     )
 
 

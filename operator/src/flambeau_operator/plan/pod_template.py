@@ -38,6 +38,7 @@ from flambeau_operator.resources.scheduling import Resources, Scheduling
 
 USER: Final = 1000
 DEVICES: Final = "FLAMBEAU_DEVICES"
+ORDERLY_END_S: Final = 2.0
 
 Object = dict[str, Any]
 
@@ -130,6 +131,7 @@ def _arguments(children: Children) -> list[str]:
         "--owner-uid": children.template.owner_uid,
         "--state-dir": f"{STATE_FOLDER}/state",
         "--drain-delay": f"{children.drain_delay_s:g}",
+        "--drain-timeout": f"{_drain_timeout_s(children):g}",
         "--inference-address": f"[::]:{INFERENCE_PORT}",
         "--management-address": f"[::]:{MANAGEMENT_PORT}",
         "--metrics-address": f"[::]:{METRICS_PORT}",
@@ -137,6 +139,12 @@ def _arguments(children: Children) -> list[str]:
     if children.template.runtime_config:
         flags["--ts-config"] = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
     return [part for flag in flags.items() for part in flag]
+
+
+def _drain_timeout_s(children: Children) -> float:
+    """Return what is left of the grace to answer what was asked, and a little to end in order."""
+    left = children.termination_grace_s - children.drain_delay_s
+    return max(1.0, left - ORDERLY_END_S)
 
 
 def _environment(owner: OwnerRef, resources: Resources) -> list[Object]:
