@@ -71,7 +71,8 @@ format: setup  ## let ruff rewrite the files
 
 clean:  ## remove what the targets made: environments, caches, built archives
 	rm -rf .venv .uv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf examples/classifier/build bench/build bench/.venv-*
+	rm -rf examples/classifier/build examples/classifier/wine-archives examples/classifier/wine-archives.yaml
+	rm -rf bench/build bench/.venv-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 TIER ?= 2

@@ -83,6 +83,7 @@ def test_every_field_says_what_it_is():
 def test_the_parents_of_a_default_are_defaulted_too_or_chosen_by_the_user():
     """Else the API server would never come to it; a member of a union is not for us to choose."""
     chosen = {
+        "spec.rollout.hot",
         "spec.autoscaling",
         "spec.autoscaling.hpa",
         "spec.storage",
@@ -100,7 +101,7 @@ def test_the_parents_of_a_default_are_defaulted_too_or_chosen_by_the_user():
     assert not [parent for parent in parents if "default" not in everything[parent]]
 
 
-@pytest.mark.parametrize("field", ["replicas", "autoscaling", "configMaps", "claims", "storage"])
+@pytest.mark.parametrize("field", ["replicas", "autoscaling", "configMaps", "claims"])
 def test_what_a_rule_asks_for_the_presence_of_has_no_default(field):
     assert "default" not in SPEC["properties"][field]
 

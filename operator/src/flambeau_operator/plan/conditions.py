@@ -215,7 +215,7 @@ def _rollout_words(findings: Findings, decision: Decision) -> tuple[str, str]:
     silent = f", silent: {', '.join(decision.held_by)}" if decision.held_by else ""
     present = len(findings.fleet.present)
     words = f"{name}: ready in {decision.proven} of {present} pods{silent}"
-    return Reason.ROLLOUT_IN_PROGRESS, words
+    return Reason.ROLLOUT_IN_PROGRESS, surroundings.with_troubles(words, findings)
 
 
 def _unready(findings: Findings, models: Sequence[ModelStatus]) -> str:

@@ -48,10 +48,7 @@ def may_take(live_metadata: Mapping[str, Any] | None, owner_uid: str, *, adopt: 
         return Verdict.FREE
     controller = _controller(live_metadata)
     if controller is None:
-        left_behind = (live_metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER and (
-            NAME_LABEL in (live_metadata.get("labels") or {})
-        )
-        return Verdict.FREE if adopt and left_behind else Verdict.FOREIGN
+        return Verdict.FREE if adopt and _was_a_child(live_metadata) else Verdict.FOREIGN
     if controller.get("uid") == owner_uid:
         return Verdict.OURS
     if controller.get("kind") == KIND and controller.get("apiVersion") == API_VERSION:
@@ -82,6 +79,14 @@ def conflict_name(kind: str, name: str) -> str:
 def committed_set_is_foreign(conflicts: Collection[str], name: str) -> bool:
     """Tell whether somebody else's ConfigMap has the name of the one that pods boot from."""
     return conflict_name("ConfigMap", models_config_map(name)) in conflicts
+
+
+def _was_a_child(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether our labels say that this object was made for a ModelDeployment of its name."""
+    labels: Mapping[str, str] = metadata.get("labels") or {}
+    owner = labels.get(NAME_LABEL, "")
+    named = metadata.get("name") in {owner, models_config_map(owner)}
+    return labels.get(MANAGED_BY) == MANAGER and named
 
 
 def _controller(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:

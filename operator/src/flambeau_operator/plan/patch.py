@@ -33,6 +33,9 @@ MERGE_KEYS: Final[Mapping[str, str]] = {
 }
 """The key of each list that is merged, by its path in the template."""
 
+MAPPINGS: Final = frozenset({"metadata", "metadata.labels", "metadata.annotations", "spec"})
+"""Places in the template that we write ourselves, and not as lists."""
+
 ONE_CHOICE: Final = frozenset({"spec.volumes", "spec.containers.env"})
 """Items that are one of several kinds: the patch's kind replaces ours, or there would be two."""
 
@@ -118,10 +121,10 @@ def _walk(value: Any, path: str, where: str) -> Iterator[FieldProblem]:  # noqa:
         yield FieldProblem(
             where, "must not be null: leave it out, or take a list's item out with $patch: delete"
         )
+    elif wrong := _wrong_shape(value, path):
+        yield FieldProblem(where, wrong)
     elif isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _field(key, path, where)
-            yield from _walk(each, _below(path, key), f"{where}.{key}")
+        yield from _fields(value, path, where)
     elif isinstance(value, list | tuple):
         key = MERGE_KEYS.get(_plain(path))
         for index, each in enumerate(value):
@@ -131,11 +134,24 @@ def _walk(value: Any, path: str, where: str) -> Iterator[FieldProblem]:  # noqa:
                 yield from _walk(each, path, f"{where}[{index}]")
 
 
+def _fields(part: Mapping[str, Any], path: str, where: str) -> Iterator[FieldProblem]:
+    for key, each in part.items():
+        yield from _field(key, path, where)
+        yield from _walk(each, _below(path, key), f"{where}.{key}")
+
+
+def _wrong_shape(value: Any, path: str) -> str | None:  # noqa: ANN401  any JSON
+    """Say so when something else stands where a mapping or a list must."""
+    if path in MAPPINGS and not isinstance(value, Mapping):
+        return "must be a mapping"
+    if _plain(path) in MERGE_KEYS and not isinstance(value, list | tuple):
+        return "must be a list"
+    return None
+
+
 def _field(key: str, path: str, where: str) -> Iterator[FieldProblem]:
     if key.startswith("$"):
-        yield FieldProblem(
-            f"{where}.{key}", "only $patch: delete on an item of a list is supported"
-        )
+        yield FieldProblem(f"{where}.{key}", "only $patch: delete on a list's item is supported")
     if path in {"metadata.labels", "metadata.annotations"} and _is_ours(key):
         yield FieldProblem(f"{where}.{key}", "belongs to Flambeau: choose another name")
 
@@ -159,7 +175,7 @@ def _item(each: Any, path: str, where: str, key: str) -> Iterator[FieldProblem]:
     for field in FIXED if is_runtime else ():
         if field in each:
             yield FieldProblem(f"{where}.{field}", f"cannot be patched: {FIXED[field]}")
-    yield from _walk(each, path, where)
+    yield from _fields(each, path, where)
 
 
 def _deletion(

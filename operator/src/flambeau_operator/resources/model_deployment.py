@@ -26,7 +26,7 @@ from flambeau_operator.resources.quantities import Share, format_duration
 from flambeau_operator.resources.rules import BY_NAME, Rule, breaches, rule
 from flambeau_operator.resources.scheduling import Mounted, Resources, Scheduling
 from flambeau_operator.resources.storage import Storage
-from flambeau_operator.resources.wish import Delay, Natural, Opaque, Patience, Wish
+from flambeau_operator.resources.wish import NOT_FILLED_IN, Delay, Natural, Opaque, Patience, Wish
 
 CONFIG_MAP_URI = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
 CLAIM_URI = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/\S+$"
@@ -201,7 +201,7 @@ class Rollout(Wish):
     """Hold where it is; a failing candidate is still taken back."""
     strategy: Literal["Hot"] = "Hot"
     """Hot changes the version inside the running pods."""
-    hot: Hot = Hot()
+    hot: Annotated[Hot, Field(json_schema_extra=NOT_FILLED_IN)] = Hot()
     """Inside the running pods."""
     progress_deadline_s: Patience = Field(default=3600.0, alias="progressDeadline")
     """A candidate that makes no progress for so long is taken back."""
@@ -239,7 +239,8 @@ def _unnamed(scheme: str, field: str, named: Callable[[Spec], tuple[Mounted, ...
             name = model.source.uri.removeprefix(prefix).partition("/")[0]
             if model.source.uri.startswith(prefix) and name not in names:
                 yield FieldProblem(
-                    f"models[{index}].source.uri", f"add {{name: {name}}} to spec.{field}"
+                    f"models[{index}].source.uri",
+                    f"is not mounted: add {{name: {name}}} to spec.{field}",
                 )
 
     named_so = f"m.source.uri.startsWith('{prefix}' + entry.name + '/')"

@@ -93,3 +93,5 @@ DnsName = Annotated[
 """The name of a ConfigMap, a claim or a Secret."""
 Opaque = Annotated[dict[str, object], WithJsonSchema(_anything())]
 """A part of core/v1 that is handed through; the API server judges it where it ends up."""
+NOT_FILLED_IN = {"default": None}
+"""For a struct that belongs to one of several choices: the API server shall not make it up."""
