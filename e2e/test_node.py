@@ -13,14 +13,6 @@ from e2e.cluster.faults import ClusterFault
 # The first run on a machine builds Kubernetes.
 pytestmark = pytest.mark.timeout(1800)
 
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-
 
 @pytest.fixture
 def namespace(cluster, fresh_name):
@@ -86,7 +78,7 @@ def test_an_image_that_was_built_here_needs_no_registry(cluster, namespace, tmp_
         cluster.kubectl.resolve().with_name("stock"), archive, {name: ["/stock", "pause"]}
     )
     cluster.load(archive)
-    pod = {"securityContext": RESTRICTED, "name": "loaded", "image": name}
+    pod = {"securityContext": stock.RESTRICTED, "name": "loaded", "image": name}
     overrides = json.dumps({"spec": {"containers": [pod]}})
     never = ["--image-pull-policy=Never", f"--image={name}", f"--overrides={overrides}"]
     cluster.run("-n", namespace, "run", "loaded", *never)
@@ -149,7 +141,7 @@ def _web():
         "name": "web",
         "image": stock.STOCK,
         "args": ["serve", ":8080"],
-        "securityContext": RESTRICTED,
+        "securityContext": stock.RESTRICTED,
         "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
         "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}},
     }

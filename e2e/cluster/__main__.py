@@ -4,10 +4,11 @@ import argparse
 import signal
 import sys
 
-from e2e.cluster import choice, hyperkube, kind, launch
+from e2e.cluster import choice, hyperkube, kind, launch, tools
 from e2e.cluster.access import Cluster
 from e2e.cluster.faults import ClusterFault
 from e2e.cluster.place import Place, default_place
+from e2e.cluster.progress import on_stderr
 
 
 def main() -> int:
@@ -18,10 +19,10 @@ def main() -> int:
     try:
         COMMANDS[arguments.command](arguments)
     except ClusterFault as fault:
-        _say(f"error: {fault}")
+        on_stderr(f"error: {fault}")
         return 1
     except KeyboardInterrupt:
-        _say("stopped; nothing is left behind")
+        on_stderr("stopped; nothing is left behind")
         return 130
     return 0
 
@@ -48,12 +49,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    _explain(choice.up(arguments.tier, default_place(), _say), default_place())
+    _explain(choice.up(arguments.tier, default_place(), on_stderr), default_place())
 
 
 def _down(_: argparse.Namespace) -> None:
-    choice.down(default_place(), _say)
-    _say("no cluster is left")
+    choice.down(default_place(), on_stderr)
+    on_stderr("no cluster is left")
 
 
 def _status(_: argparse.Namespace) -> None:
@@ -66,7 +67,8 @@ def _status(_: argparse.Namespace) -> None:
 
 
 def _build(_: argparse.Namespace) -> None:
-    _say(str(hyperkube.built(_say)))
+    for build in (hyperkube.built, tools.built):
+        on_stderr(str(build(on_stderr)))
 
 
 def _explain(cluster: Cluster, place: Place) -> None:
@@ -85,10 +87,6 @@ def _explain(cluster: Cluster, place: Place) -> None:
     if cluster.place is not None:
         lines += ["", f"Its logs are in {place.logs}."]
     sys.stdout.write("\n".join([*lines, ""]) + "\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 COMMANDS = {"up": _up, "down": _down, "status": _status, "build": _build}

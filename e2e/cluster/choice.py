@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from e2e.cluster import kind, launch
-from e2e.cluster.access import Cluster, Say
+from e2e.cluster.access import Cluster
 from e2e.cluster.faults import ClusterFault, MissingPrograms
 from e2e.cluster.place import Place
+from e2e.cluster.progress import Say
 
 VARIABLE = "FLAMBEAU_CLUSTER"
 

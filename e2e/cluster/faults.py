@@ -32,8 +32,8 @@ class NotPermitted(ClusterFault):
 class BuildFailed(ClusterFault):
     """`go build` ended with an error."""
 
-    def __init__(self, output: str) -> None:
-        super().__init__(f"the build of Kubernetes failed:\n{output}")
+    def __init__(self, what: str, output: str) -> None:
+        super().__init__(f"the build of {what} failed:\n{output}")
 
 
 class ProgramDied(ClusterFault):

@@ -4,9 +4,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from e2e.cluster.access import Cluster, Say
+from e2e.cluster.access import Cluster
 from e2e.cluster.faults import ClusterFault
 from e2e.cluster.place import Place
+from e2e.cluster.progress import Say
 
 NAME = "flambeau"
 NODE = f"{NAME}-control-plane"
@@ -42,7 +43,7 @@ def existing(place: Place) -> Cluster:
     prefix = ("docker", "exec", "--interactive", NODE)
     loading = ("kind", "load", "image-archive", f"--name={NAME}")
     kubectl = Path(shutil.which("kubectl") or "kubectl")
-    return Cluster(place.kubeconfig, kubectl, 2, prefix, loading)
+    return Cluster(place.kubeconfig, kubectl, 2, prefix, (loading,))
 
 
 def ours(place: Place) -> bool:

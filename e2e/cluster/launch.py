@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import IO
 
 from e2e.cluster import hyperkube, isolation, keeper, node
-from e2e.cluster.access import Cluster, Say
+from e2e.cluster.access import Cluster
 from e2e.cluster.faults import ClusterFault, NotReady, Occupied, tail
 from e2e.cluster.place import Keeper, Place, child_of
+from e2e.cluster.progress import Say
 
 UP_WITHIN_S = 300.0
 
@@ -138,7 +139,7 @@ def _cluster(kept: Keeper, place: Place) -> Cluster:
         return Cluster(place.kubeconfig, place.kubectl, kept.tier, place=place)
     prefix = tuple(isolation.entering(_first_inside(kept.pid)))
     loading = (*prefix, "ctr", "--namespace=k8s.io", "images", "import")
-    return Cluster(place.kubeconfig, place.kubectl, kept.tier, prefix, loading, place)
+    return Cluster(place.kubeconfig, place.kubectl, kept.tier, prefix, (loading,), place)
 
 
 def _first_inside(keeper_pid: int) -> int:

@@ -69,13 +69,13 @@ class Place:
         """The name of the cluster's cgroup in every hierarchy."""
         return f"flambeau-{hashlib.sha256(bytes(self.root)).hexdigest()[:12]}"
 
-    def stop_wish(self, program: str) -> Path:
-        """Exists while somebody wants that program stopped."""
-        return self.root / "wishes" / program
+    def wish(self, name: str) -> Path:
+        """Exists while somebody wants it: `PROGRAM.stop` or `PROGRAM.freeze`."""
+        return self.root / "wishes" / name
 
-    def stopped(self, program: str) -> Path:
-        """Exists while that program is stopped because somebody wants it."""
-        return self.root / "wishes" / f"{program}.stopped"
+    def granted(self, name: str) -> Path:
+        """Exists while it is so because somebody wants it."""
+        return self.root / "wishes" / f"{name}.granted"
 
     def make(self) -> None:
         """Make the folder, for root's or the user's eyes only: it holds keys."""

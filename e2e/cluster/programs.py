@@ -89,15 +89,35 @@ class Programs:
             self._bury()
 
     def obey(self) -> None:
-        """Stop what somebody wants stopped; start it again when nobody does any more."""
-        for name, program in self._known.items():
-            wanted, stopped = self._place.stop_wish(name), self._place.stopped(name)
-            if wanted.exists() and name in self._running:
-                _end(self._running.pop(name))
-                stopped.touch()
-            elif not wanted.exists() and name not in self._running:
-                self._running[name] = program.start()
-                stopped.unlink()
+        """Stop or freeze what somebody wants so; let it go on when nobody does any more."""
+        for name in self._known:
+            self._follow(name, "stop", self._stop, self._start_again)
+            self._follow(name, "freeze", self._freeze, self._thaw)
+
+    def _follow(
+        self, name: str, verb: str, begin: Callable[[str], None], end: Callable[[str], None]
+    ) -> None:
+        wish, granted = (each(f"{name}.{verb}") for each in (self._place.wish, self._place.granted))
+        if wish.exists() and not granted.exists():
+            begin(name)
+            granted.touch()
+        elif granted.exists() and not wish.exists():
+            end(name)
+            granted.unlink()
+
+    def _stop(self, name: str) -> None:
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
+
+    def _start_again(self, name: str) -> None:
+        self._running[name] = self._known[name].start()
+
+    def _freeze(self, name: str) -> None:
+        self._running[name].send_signal(signal.SIGSTOP)
+
+    def _thaw(self, name: str) -> None:
+        self._running[name].send_signal(signal.SIGCONT)
 
     def _bury(self) -> None:
         # The first process of a PID namespace inherits every orphan: containerd's shims, for one.
@@ -116,11 +136,6 @@ class Programs:
             process.send_signal(signal.SIGKILL)
         for process in self._running.values():
             process.wait()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
 
 
 def _environment() -> Mapping[str, str]:

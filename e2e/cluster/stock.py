@@ -11,7 +11,14 @@ from pathlib import Path
 PAUSE = "localhost/flambeau-pause:stock"
 STOCK = "localhost/flambeau-stock:stock"
 PROGRAM = "stock"
-
+# What its containers may do: admitted by Pod Security's level "restricted".
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 
 ENTRYPOINTS = {PAUSE: [f"/{PROGRAM}", "pause"], STOCK: [f"/{PROGRAM}"]}
 
