@@ -60,10 +60,11 @@ bench: setup  ## measure beside mosec; prints ratios (takes a while)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.footprint
 
-crds: setup  ## write the CRD from the types: crds/ and the chart's template
+crds: setup  ## write the CRD from the types: crds/, the chart's template, docs/fields.md
 	mkdir -p crds charts/flambeau/templates
 	$(BIN)/python -m flambeau_operator.resources.crd >crds/modeldeployments.serving.flambeau.dev.yaml
 	$(BIN)/python -m flambeau_operator.resources.crd --helm >charts/flambeau/templates/crd.yaml
+	$(BIN)/python -m flambeau_operator.resources.crd --fields >docs/fields.md
 
 format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff format
