@@ -80,8 +80,9 @@ images:  ## build the images, with docker or as root with buildah; prints where 
 	@$(PYTHON) -B -m e2e.images
 
 TIER ?= 2
-cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only)
-	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER)
+NODES ?= 1
+cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only; NODES=2)
+	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER) --nodes $(NODES)
 
 cluster-down:  ## remove it and every trace
 	@$(PYTHON) -B -m e2e.cluster down

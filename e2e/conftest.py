@@ -19,9 +19,16 @@ def control_plane(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """A cluster whose pods run."""
-    with choice.running(2, tmp_path_factory.mktemp("cluster"), print) as cluster:
+    """A cluster whose pods run; one that is not named to us has two nodes."""
+    with choice.running(2, tmp_path_factory.mktemp("cluster"), print, nodes=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def two_nodes(cluster):
+    """The same cluster, for who needs more than one node of it; their names are `nodes()`."""
+    assert len(cluster.nodes()) > 1, "this needs a cluster with two nodes"
+    return cluster
 
 
 @pytest.fixture
