@@ -183,7 +183,11 @@ class Operator:
             self._queue.add(key)
 
     def _told(self, change: Change) -> None:
-        """Take in what the watch says of a ModelDeployment."""
+        """Take in what the watch says of a ModelDeployment.
+
+        A mere change of its status was our own writing: to look at it would make every failure be
+        tried again at once.
+        """
         before = self._heard.get(change.key)
         self._missed.pop(change.key, None)
         if change.deleted:
@@ -193,7 +197,8 @@ class Operator:
             self._heard[change.key] = change
             if before is not None and before.generation != change.generation:
                 self._news[change.key] = time.monotonic()
-        self._due(change.key)
+        if change.deleted or before is None or before.asked != change.asked:
+            self._due(change.key)
 
     def _reacted(self, document: Document) -> None:
         """Measure how long a changed spec took to reach a pod."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ class Change:
     key: Key
     resource_version: str
     generation: int
+    asked: tuple[str, int, str, str]  # what people can change: of no interest is our own status
     deleted: bool
 
 
@@ -130,10 +132,20 @@ class Watch:
             key=Key(metadata["namespace"], metadata["name"]),
             resource_version=str(metadata["resourceVersion"]),
             generation=int(metadata.get("generation", 0)),
+            asked=_asked(metadata),
             deleted=event["type"] == "DELETED",
         )
         if self._loop is not None and not self._stop.is_set():
             self._loop.call_soon_threadsafe(self._changed, change)
+
+
+def _asked(metadata: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    return (
+        str(metadata["uid"]),
+        int(metadata.get("generation", 0)),
+        json.dumps(metadata.get("annotations", {}), sort_keys=True),
+        str(metadata.get("deletionTimestamp", "")),
+    )
 
 
 def _settings() -> kopf.OperatorSettings:
