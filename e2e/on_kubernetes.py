@@ -9,19 +9,22 @@ import contextlib
 import json
 import os
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.contract.cluster_suite import ClusterContract, World
+from tests.contract.cluster_suite import ClusterContract, World, document, manifest, ready
 
 from e2e.operator_process import IMAGE
-from flambeau_operator.doors import Key
+from flambeau_operator.doors import Key, Ref
+from flambeau_operator.errors import Conflict, Refused
 from flambeau_operator.kubernetes.client import Api, configuration
 from flambeau_operator.kubernetes.cluster import KubernetesCluster
 from flambeau_operator.kubernetes.following import Following
 from flambeau_operator.plan.site import Site
+from flambeau_operator.resources.deployment_status import status_from_json
 from flambeau_operator.runtime_client import HttpRuntimeClient, Signer
 
 pytestmark = pytest.mark.timeout(300)
@@ -34,6 +37,44 @@ class TestOnKubernetes(ClusterContract):
     @pytest.fixture
     def world_of(self):
         return on_kubernetes
+
+
+async def test_an_operator_that_slept_before_it_wrote_is_refused_by_the_api_server():
+    async with on_kubernetes() as world:
+        await world.serve(manifest())
+        sleeper = awake = await world.ref()
+        await world.cluster.write_status(awake, status_from_json({"sequence": 2}))
+        with pytest.raises(Conflict):
+            await world.cluster.write_status(sleeper, status_from_json({"sequence": 2}))
+
+
+async def test_an_operator_that_slept_before_it_told_the_pods_is_refused_by_them():
+    async with on_kubernetes() as world:
+        ref = await world.serve(manifest())
+        (pod,) = await world.pods(ref, ready(1))
+        # One writes its status and falls asleep, the other goes on from there.
+        version = await world.cluster.write_status(
+            await world.ref(), status_from_json({"sequence": 2})
+        )
+        awake = Ref(ref.key, ref.uid, version)
+        await world.cluster.write_status(awake, status_from_json({"sequence": 3}))
+        await world.runtimes.put_state(pod, document(ref, 3, "3.0"))
+        for stale in (document(ref, 2, "2.0"), document(ref, 3, "2.0")):
+            with pytest.raises(Refused) as refused:
+                await world.runtimes.put_state(pod, stale)
+            assert refused.value.status == 409
+            assert refused.value.body["current"] == {"uid": ref.uid, "sequence": 3}
+        assert (await world.runtimes.get_state(pod)).desired == document(ref, 3, "3.0")
+
+
+async def test_pods_of_an_object_that_was_made_anew_do_not_hear_the_old_operator():
+    async with on_kubernetes() as world:
+        ref = await world.serve(manifest())
+        (pod,) = await world.pods(ref, ready(1))
+        stranger = replace(ref, uid="another-uid")
+        with pytest.raises(Refused) as refused:
+            await world.runtimes.put_state(pod, document(stranger, 9))
+        assert refused.value.status == 409
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from e2e.cluster.faults import ClusterFault
+from e2e.cluster.silence import Relay
 from e2e.operator_process import operating, until
 from e2e.team import CHILDREN, Team
 
@@ -98,6 +99,24 @@ def test_an_api_server_that_was_away_is_caught_up_with(crd, start, team):
         until(lambda: _answers(crd))
         team.apply(replicas=3)
         until(lambda: team.replicas() == 3)
+        assert operator.ask("/healthz")[0] == 200
+
+
+def test_watches_that_fall_silent_lose_nothing(crd, team, tmp_path):
+    team.apply()
+    watch = [team.namespace]
+    with (
+        Relay(crd) as relay,
+        operating(relay.kubeconfig(tmp_path), tmp_path, team.namespace, watch=watch) as operator,
+    ):
+        team.until_all()
+        team.until_seen()
+        assert relay.fall_silent() >= 8
+        team.apply(replicas=3)
+        team.run("delete", "poddisruptionbudget/vision")
+        # Nobody is told that a connection is dead: the silence itself, of 70 s, is what tells.
+        until(lambda: team.replicas() == 3, 120)
+        team.until_all()
         assert operator.ask("/healthz")[0] == 200
 
 

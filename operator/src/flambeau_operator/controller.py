@@ -244,12 +244,13 @@ class Operator:
 
     async def _site(self) -> Site:
         settings = self._settings
+        somewhere = (settings.watch_namespaces or (settings.namespace,))[0]
         return Site(
             operator_namespace=settings.namespace,
             default_image=settings.runtime_image,
             default_pull_policy=settings.runtime_pull_policy,
             image_pull_secrets=settings.image_pull_secrets,
-            image_volumes_served=await discovery.serves_image_volumes(self._api),
+            image_volumes_served=await discovery.serves_image_volumes(self._api, somewhere),
             queues_served=await discovery.serves_queues(self._api),
         )
 

@@ -31,7 +31,6 @@ JSON: Final = "application/json"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 APPLY: Final = "application/apply-patch+yaml"
-MERGE: Final = "application/merge-patch+json"
 TIMEOUT_S: Final = 10.0
 PAGE: Final = 500
 TRIES_WHEN_BUSY: Final = 3
@@ -123,9 +122,11 @@ class Api:
             if not more:
                 return
 
-    async def create(self, path: str, body: Object) -> Object:
+    async def create(self, path: str, body: Object, *, dry_run: bool = False) -> Object:
         """Make an object; Conflict when there is one of that name."""
         query = [("fieldManager", names.MANAGER)]
+        if dry_run:
+            query.append(("dryRun", "All"))
         return await self._ask("POST", path, query, body=body)
 
     async def replace(self, path: str, body: Object) -> Object:
@@ -133,13 +134,9 @@ class Api:
         query = [("fieldManager", names.MANAGER)]
         return await self._ask("PUT", path, query, body=body)
 
-    async def apply(
-        self, path: str, body: Object, *, manager: str = names.MANAGER, dry_run: bool = False
-    ) -> Object:
+    async def apply(self, path: str, body: Object, *, manager: str = names.MANAGER) -> Object:
         """Apply on the server, taking over the fields that are named."""
         query = [("fieldManager", manager), ("force", "true")]
-        if dry_run:
-            query.append(("dryRun", "All"))
         return await self._ask("PATCH", path, query, body=body, content=APPLY)
 
     async def delete(self, path: str, uid: str) -> None:
