@@ -221,8 +221,10 @@ def _scheduling(name: str, scheduling: Scheduling) -> Object:
 
 
 def _away_from_a_zone(name: str) -> Object:
-    """Return the wish for other zones; no spread constraint, for those count only nodes that have
-    the labels of every constraint, and where nodes have no zones none would be left to spread over.
+    """Return the wish for other zones.
+
+    It is no second spread constraint: those count only nodes that have the labels of all of them,
+    and where nodes have no zones none would be left to spread over.
     """
     term = {
         "topologyKey": "topology.kubernetes.io/zone",
