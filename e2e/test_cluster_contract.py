@@ -4,22 +4,17 @@ import sys
 
 import pytest
 
-from e2e.images import build
-from e2e.images.recipes import RUNTIME
-from e2e.operator_process import CHECKOUT, CRD
+from e2e.operator_process import CHECKOUT
 
 # The first run on a machine builds Kubernetes and the images.
 pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.fixture
-def equipped(cluster):
-    """A cluster that knows ModelDeployments and has the runtime's image."""
-    cluster.run("apply", "--server-side", "-f", str(CRD))
-    named = "crd/modeldeployments.serving.flambeau.dev"
-    cluster.run("wait", named, "--for=condition=Established", "--timeout=30s")
-    cluster.load(build.built(print, [RUNTIME])[RUNTIME.name])
-    return cluster
+def equipped(flambeau):
+    """A cluster with the definition and the images, and nobody else who looks after objects."""
+    with flambeau.without_operator():
+        yield flambeau.cluster
 
 
 def test_kubernetes_passes_the_suite_of_every_cluster(equipped):
