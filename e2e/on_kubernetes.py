@@ -77,14 +77,42 @@ async def test_pods_of_an_object_that_was_made_anew_do_not_hear_the_old_operator
         assert refused.value.status == 409
 
 
+async def test_an_operator_with_another_key_gets_hold_of_the_pods_that_run():
+    async with on_kubernetes() as world:
+        ref = await world.serve(manifest())
+        (pod,) = await world.pods(ref, ready(1))
+        async with on_kubernetes(world.key) as other:
+            with pytest.raises(Refused) as refused:
+                await other.runtimes.get_state(pod)
+            assert refused.value.status == 401
+            await other.cluster.apply_children(ref, await other.children())
+            # The kubelet brings the changed file in, and the runtime looks at it.
+            async with asyncio.timeout(120):
+                while True:
+                    if await answers(other, pod) == document(ref):
+                        break
+                    await asyncio.sleep(0.1)
+            assert (await other.pods(ref, ready(1)))[0].uid == pod.uid
+
+
+async def answers(world, pod):
+    try:
+        return (await world.runtimes.get_state(pod)).desired
+    except Refused:
+        return None
+
+
 @contextlib.asynccontextmanager
-async def on_kubernetes():
+async def on_kubernetes(taken_over=None):
+    """Have a namespace for a World, or another operator's place in one."""
+
     def clock():
         return datetime.now(UTC)
 
-    key = Key(f"contract-{secrets.token_hex(4)}", "vision")
+    key = taken_over or Key(f"contract-{secrets.token_hex(4)}", "vision")
     signer = Signer(Ed25519PrivateKey.generate(), clock)
-    await kubectl("create", "namespace", key.namespace)
+    if taken_over is None:
+        await kubectl("create", "namespace", key.namespace)
     async with (
         Api(await configuration(KUBECONFIG)) as api,
         HttpRuntimeClient(signer) as runtimes,
@@ -106,7 +134,8 @@ async def on_kubernetes():
             await kubectl("-n", gone.namespace, *words)
 
         yield World(cluster, runtimes, create, delete, key, patience_s=120)
-    await kubectl("delete", "namespace", key.namespace, "--wait=false")
+    if taken_over is None:
+        await kubectl("delete", "namespace", key.namespace, "--wait=false")
 
 
 @contextlib.asynccontextmanager

@@ -6,9 +6,10 @@ import signal
 
 import pytest
 
+from e2e.cluster import choice
 from e2e.cluster.faults import ClusterFault
 from e2e.cluster.silence import Relay
-from e2e.operator_process import operating, until
+from e2e.operator_process import CRD, operating, until
 from e2e.team import CHILDREN, Team
 
 # The first run on a machine builds Kubernetes.
@@ -118,6 +119,19 @@ def test_watches_that_fall_silent_lose_nothing(crd, team, tmp_path):
         until(lambda: team.replicas() == 3, 120)
         team.until_all()
         assert operator.ask("/healthz")[0] == 200
+
+
+def test_an_operator_that_comes_before_the_crd_waits_and_then_hears(tmp_path):
+    with choice.running(1, tmp_path, print) as bare:
+        bare.run("create", "namespace", "team-a")
+        team = Team(bare, "team-a")
+        with operating(bare.kubeconfig, tmp_path, "default") as operator:
+            until(lambda: operator.ask("/healthz")[0] == 200)
+            assert operator.ask("/readyz")[0] == 503
+            bare.run("apply", "--server-side", "-f", str(CRD))
+            until(lambda: operator.ask("/readyz")[0] == 200)
+            team.apply()
+            team.until_all()
 
 
 def test_settings_that_cannot_be_are_all_named(crd, tmp_path):

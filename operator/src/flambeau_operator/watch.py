@@ -13,13 +13,13 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import kopf
 
 from flambeau_operator import names
 from flambeau_operator.doors import Key
+from flambeau_operator.hearing import Change
 from flambeau_operator.kubernetes import kinds
 from flambeau_operator.kubernetes.client import Access
 
@@ -27,17 +27,6 @@ log = logging.getLogger(__name__)
 
 AGAIN_S: Final = 2.0
 STOPPING_S: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a watch event says of a ModelDeployment; what it is now is read from the API."""
-
-    key: Key
-    resource_version: str
-    generation: int
-    asked: tuple[str, int, str, str]  # what people can change: of no interest is our own status
-    deleted: bool
 
 
 class Endless:
@@ -139,10 +128,10 @@ class Watch:
             self._loop.call_soon_threadsafe(self._changed, change)
 
 
-def _asked(metadata: Mapping[str, Any]) -> tuple[str, int, str, str]:
+def _asked(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(metadata["uid"]),
-        int(metadata.get("generation", 0)),
+        str(metadata.get("generation", "")),
         json.dumps(metadata.get("annotations", {}), sort_keys=True),
         str(metadata.get("deletionTimestamp", "")),
     )

@@ -92,7 +92,8 @@ class KubernetesCluster:
         """See `doors.Cluster`."""
         known = self._of(ref)
         known.seen = await self._read(ref)
-        return _document(known.seen.ours(kinds.CONFIG_MAPS))
+        boot = _boot(known.seen.ours(kinds.CONFIG_MAPS))
+        return boot.document if boot else None
 
     async def read_children(self, ref: Ref) -> ChildrenFacts:
         """See `doors.Cluster`."""
@@ -107,8 +108,9 @@ class KubernetesCluster:
         known = self._of(ref)
         seen = known.seen or await self._read(ref)
         known.seen = None
+        renewed = await self._renew_keys(ref, seen)
         applier = Applier(self._api, self._site, known.memory, lambda: self._fence(ref))
-        return await applier.apply(seen, children)
+        return (*renewed, *await applier.apply(seen, children))
 
     async def commit(self, ref: Ref, document: Document) -> None:
         """See `doors.Cluster`."""
@@ -181,6 +183,25 @@ class KubernetesCluster:
         if metadata.get("uid") != ref.uid or "deletionTimestamp" in metadata:
             raise Conflict(f"{ref.key} with uid {ref.uid} is gone")
 
+    async def _renew_keys(self, ref: Ref, seen: Surroundings) -> tuple[Outcome, ...]:
+        """Let pods accept our calls whose committed set names other keys.
+
+        So an operator that was installed anew, with another key, gets hold of what an earlier one
+        has left: pods look at the mounted file again.
+        """
+        live = seen.objects.get(kinds.CONFIG_MAPS)
+        boot = _boot(live) if live and seen.verdict(kinds.CONFIG_MAPS) is Verdict.OURS else None
+        if boot is None or set(self._public_keys) <= set(boot.public_keys):
+            return ()
+        name = names.models_config_map(ref.key.name)
+        path = kinds.CONFIG_MAPS.path(ref.key.namespace, name)
+        await self._fence(ref)
+        try:
+            await self._api.apply(path, self._boot_manifest(ref, boot.document, live))
+        except DoorFault as fault:
+            return (Outcome("renew keys", name, str(fault)),)
+        return (Outcome("renew keys", name),)
+
     def _boot_manifest(
         self, ref: Ref, document: Document, live: Object | None
     ) -> Mapping[str, Any]:
@@ -242,11 +263,20 @@ def _owner_reference(ref: Ref) -> Mapping[str, Any]:
     }
 
 
-def _document(config_map: Object | None) -> Document | None:
+@dataclass(frozen=True, slots=True)
+class _Boot:
+    """What a pod boots from."""
+
+    document: Document
+    public_keys: tuple[str, ...]
+
+
+def _boot(config_map: Object | None) -> _Boot | None:
     """Return what a ConfigMap holds; a broken one is made anew from the pods."""
     if config_map is None:
         return None
     try:
-        return document_from_json(json.loads(config_map["data"][BOOT_KEY])["document"])
+        content = json.loads(config_map["data"][BOOT_KEY])
+        return _Boot(document_from_json(content["document"]), tuple(content["publicKeys"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

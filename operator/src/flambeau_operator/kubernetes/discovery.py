@@ -58,7 +58,8 @@ async def serves_image_volumes(api: Api, namespace: str) -> bool:
     except Rejected as rejected:
         log.info("image volumes are not served", extra={"why": str(rejected)})
         return False
-    return "image" in kept["spec"]["template"]["spec"]["volumes"][0]
+    volumes = kept["spec"]["template"]["spec"].get("volumes") or ()
+    return any("image" in each for each in volumes)
 
 
 async def serves_queues(api: Api) -> bool:
