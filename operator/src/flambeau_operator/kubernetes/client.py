@@ -43,6 +43,10 @@ class Expired(Unavailable):
     """The history that a watch or a page asked for is gone (410): list again."""
 
 
+class FellSilent(Unavailable):
+    """A watch that nothing was heard of, not even a bookmark: its connection may be dead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """How the API server is reached, for other clients of the same process."""
@@ -156,7 +160,8 @@ class Api:
 
         Raises:
             Expired: what happened since that resourceVersion is not known any more.
-            Unavailable: the connection broke, or was silent for `silence_s`.
+            FellSilent: nothing came for `silence_s`.
+            Unavailable: the connection broke, or could not be had.
         """
         async with self._open(path, [("watch", "true"), *query], accept) as response:
             async for line in _lines(response, silence_s):
@@ -246,7 +251,7 @@ class Api:
                     _judge(_status_of(text), response.status, response.headers)
             yield response
         except TimeoutError as error:
-            raise Unavailable("the watch fell silent") from error
+            raise FellSilent("nothing is heard of a watch") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(f"the watch broke: {error}") from error
         finally:
