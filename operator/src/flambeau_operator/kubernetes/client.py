@@ -34,6 +34,7 @@ APPLY: Final = "application/apply-patch+yaml"
 TIMEOUT_S: Final = 10.0
 PAGE: Final = 500
 TRIES_WHEN_BUSY: Final = 3
+MOST_AT_ONCE: Final = 16  # questions; each connection costs 300 KiB, whatever it carries
 LONGEST_PAUSE_S: Final = 30.0
 # The API server answers so, with 500, when a manifest names a field that its schema lacks.
 UNKNOWN_FIELD: Final = "field not declared in schema"
@@ -67,6 +68,7 @@ class Api:
         self._configuration = configuration
         self._client = ApiClient(configuration)
         self._client.user_agent = "flambeau-operator"
+        self._asking = asyncio.Semaphore(MOST_AT_ONCE)
         self._pause_until = 0.0  # the API server asked for a pause: Retry-After
 
     async def __aenter__(self) -> Self:
@@ -205,7 +207,7 @@ class Api:
         accept: str,
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with self._asking, asyncio.timeout(TIMEOUT_S):
                 response = await self._send(method, path, query, body, content, accept)
                 return response.status, response.headers, await response.read()
         except TimeoutError as error:
