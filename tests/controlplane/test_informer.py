@@ -110,6 +110,15 @@ async def test_a_watch_that_falls_silent_is_opened_again_where_it_was(fake):
         assert watcher.names() == ["a", "b"]
 
 
+async def test_a_watch_that_only_ever_falls_silent_is_told_from_an_api_server_that_is_away(fake):
+    async with watching(fake, silence_s=0.1) as watcher:
+        heard_at = watcher.informer.heard_at
+        await until(lambda: len(fake.watches) > 2)
+        assert watcher.informer.heard_at == heard_at
+        fake.answers.append(refusal(500, "InternalError", "etcd is away"))
+        await until(lambda: watcher.informer.heard_at > heard_at)
+
+
 async def test_bookmarks_keep_a_quiet_watch_alive_and_move_its_beginning(fake):
     async with watching(fake, silence_s=0.3) as _:
         for version in range(110, 116):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from flambeau_operator import names
 from flambeau_operator.doors import Outcome
@@ -18,7 +18,7 @@ from flambeau_operator.errors import Conflict, DoorFault, Rejected, Unavailable
 from flambeau_operator.kubernetes import kinds
 from flambeau_operator.kubernetes.children import Surroundings
 from flambeau_operator.kubernetes.client import Api, Object
-from flambeau_operator.kubernetes.drift import APPLIED, Manifest, projected, stamped
+from flambeau_operator.kubernetes.drift import APPLIED, Manifest, digest, projected, stamped
 from flambeau_operator.kubernetes.kinds import Kind
 from flambeau_operator.plan.children import Children
 from flambeau_operator.plan.handover import replica_steps
@@ -44,8 +44,8 @@ class Memory:
         {kinds.SERVICE_ACCOUNTS, kinds.SERVICES, kinds.CONFIG_MAPS, kinds.DEPLOYMENTS}
     )
     refusals: dict[str, Trouble] = field(default_factory=dict)  # by kind
-    # By kind, what the API server makes of a manifest: "0.5" becomes "500m".
-    settled: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    # By kind, a digest of what the API server makes of a manifest: "0.5" becomes "500m".
+    settled: dict[str, str] = field(default_factory=dict)
 
 
 class Applier:
@@ -136,7 +136,7 @@ class Applier:
                 if tries == TRIES or again.verdict(kind) not in MAY_BE_WRITTEN:
                     raise
             else:
-                self._memory.settled[kind.kind] = _settlement(got, wanted)
+                self._memory.settled[kind.kind] = digest(projected(got, wanted))
                 return
 
     def _is_settled(self, seen: Surroundings, wanted: Manifest) -> bool:
@@ -144,10 +144,11 @@ class Applier:
         live = seen.objects.get(KIND_BY_NAME[wanted["kind"]])
         if live is None:
             return False
-        stamp, there = _settlement(live, wanted)
+        stamp = live["metadata"].get("annotations", {}).get(APPLIED)
         if stamp != wanted["metadata"]["annotations"][APPLIED]:
             return False
-        return bool(there == wanted or (stamp, there) == self._memory.settled.get(wanted["kind"]))
+        there = projected(live, wanted)
+        return bool(there == wanted or digest(there) == self._memory.settled.get(wanted["kind"]))
 
     async def _remove(self, seen: Surroundings, kind: Kind) -> Outcome:
         action, name = f"delete {kind.kind}", seen.key.name
@@ -217,12 +218,6 @@ def _fenced(wanted: Manifest, live: Object | None) -> Manifest:
         return wanted
     read = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
     return {**wanted, "metadata": {**wanted["metadata"], **read}}
-
-
-def _settlement(live: Object, wanted: Manifest) -> tuple[str, Any]:
-    """Return the stamp on an object, and what it says where a manifest speaks."""
-    stamp = live["metadata"].get("annotations", {}).get(APPLIED, "")
-    return stamp, projected(live, wanted)
 
 
 def _too_early(seen: Surroundings) -> frozenset[str]:

@@ -34,6 +34,7 @@ APPLY: Final = "application/apply-patch+yaml"
 TIMEOUT_S: Final = 10.0
 PAGE: Final = 500
 TRIES_WHEN_BUSY: Final = 3
+MOST_AT_ONCE: Final = 16  # questions; each connection costs 300 KiB, whatever it carries
 LONGEST_PAUSE_S: Final = 30.0
 # The API server answers so, with 500, when a manifest names a field that its schema lacks.
 UNKNOWN_FIELD: Final = "field not declared in schema"
@@ -41,6 +42,10 @@ UNKNOWN_FIELD: Final = "field not declared in schema"
 
 class Expired(Unavailable):
     """The history that a watch or a page asked for is gone (410): list again."""
+
+
+class FellSilent(Unavailable):
+    """A watch that nothing was heard of, not even a bookmark: its connection may be dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Api:
         self._configuration = configuration
         self._client = ApiClient(configuration)
         self._client.user_agent = "flambeau-operator"
+        self._asking = asyncio.Semaphore(MOST_AT_ONCE)
         self._pause_until = 0.0  # the API server asked for a pause: Retry-After
 
     async def __aenter__(self) -> Self:
@@ -156,7 +162,8 @@ class Api:
 
         Raises:
             Expired: what happened since that resourceVersion is not known any more.
-            Unavailable: the connection broke, or was silent for `silence_s`.
+            FellSilent: nothing came for `silence_s`.
+            Unavailable: the connection broke, or could not be had.
         """
         async with self._open(path, [("watch", "true"), *query], accept) as response:
             async for line in _lines(response, silence_s):
@@ -200,7 +207,7 @@ class Api:
         accept: str,
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with self._asking, asyncio.timeout(TIMEOUT_S):
                 response = await self._send(method, path, query, body, content, accept)
                 return response.status, response.headers, await response.read()
         except TimeoutError as error:
@@ -246,7 +253,7 @@ class Api:
                     _judge(_status_of(text), response.status, response.headers)
             yield response
         except TimeoutError as error:
-            raise Unavailable("the watch fell silent") from error
+            raise FellSilent("nothing is heard of a watch") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(f"the watch broke: {error}") from error
         finally:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from flambeau_operator import names
 from flambeau_operator.doors import Key, Outcome, Pod, Ref
-from flambeau_operator.errors import Conflict, DoorFault, Rejected, Unavailable
+from flambeau_operator.errors import Conflict, DoorFault, InvalidSpec, Rejected, Unavailable
 from flambeau_operator.kubernetes import children, kinds
 from flambeau_operator.kubernetes.apply import Applier, Memory
 from flambeau_operator.kubernetes.children import Surroundings
@@ -38,7 +38,8 @@ LONGEST_NOTE: Final = 1024
 class _Known:
     """What is kept of one ModelDeployment between the calls of a pass, and what outlives it."""
 
-    body: Object = field(default_factory=dict)  # as read last
+    adopt: bool = False  # may take over what an owner who is gone has left
+    without_effect: tuple[str, ...] = ()
     seen: Surroundings | None = None  # read in this pass, and not acted upon yet
     memory: Memory = field(default_factory=Memory)
 
@@ -78,7 +79,10 @@ class KubernetesCluster:
             self._known.pop(key, None)
             return None
         known = self._known.setdefault(key, _Known())
-        known.body, known.seen = body, None
+        annotations = body["metadata"].get("annotations", {})
+        known.adopt = annotations.get(names.ADOPT) == "true"
+        known.without_effect = self._without_effect(body)
+        known.seen = None
         return body
 
     async def list_pods(self, ref: Ref) -> tuple[Pod, ...]:
@@ -101,7 +105,7 @@ class KubernetesCluster:
         if known.seen is None:
             known.seen = await self._read(ref)
         refusals = tuple(known.memory.refusals.values())
-        return known.seen.facts(known.memory.wanted, refusals, self._without_effect(known.body))
+        return known.seen.facts(known.memory.wanted, refusals, known.without_effect)
 
     async def apply_children(self, ref: Ref, children: Children) -> tuple[Outcome, ...]:
         """See `doors.Cluster`."""
@@ -169,12 +173,13 @@ class KubernetesCluster:
         return self._known.setdefault(ref.key, _Known())
 
     async def _read(self, ref: Ref) -> Surroundings:
-        annotations = self._of(ref).body.get("metadata", {}).get("annotations", {})
-        adopt = annotations.get(names.ADOPT) == "true"
-        return await children.read(self._api, ref.key, ref.uid, adopt=adopt)
+        return await children.read(self._api, ref.key, ref.uid, adopt=self._of(ref).adopt)
 
     def _without_effect(self, body: Object) -> tuple[str, ...]:
-        return on_kubernetes(parse(body).spec, self._site) if body else ()
+        try:
+            return on_kubernetes(parse(body).spec, self._site)
+        except InvalidSpec:
+            return ()  # whoever reads the object says what is wrong with it
 
     async def _fence(self, ref: Ref) -> None:
         """Raise Conflict unless the object of this uid is there to stay."""
