@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.access import Cluster
+from e2e.cluster.faults import ClusterFault
 from e2e.load import Question, ask
 from e2e.waiting import until
 
@@ -129,7 +130,17 @@ class Tenant:
     def wait(self, condition: str, name: str = "echo", within_s: float = 90) -> None:
         """Wait as a pipeline does: `kubectl wait --for=condition=…`."""
         words = [f"--for=condition={condition}", f"--timeout={within_s:g}s"]
-        self.kubectl("wait", f"modeldeployment/{name}", *words, timeout_s=within_s + 10)
+        try:
+            self.kubectl("wait", f"modeldeployment/{name}", *words, timeout_s=within_s + 10)
+        except ClusterFault as fault:
+            raise ClusterFault(f"{fault}\n{self.situation(name)}") from fault
+
+    def situation(self, name: str) -> str:
+        """Tell how everything stands, for whoever reads why a test failed."""
+        status = json.dumps(self.get(name).get("status"), indent=1)
+        around = self.kubectl("get", "deployments,pods,events", "-o", "wide")
+        said = self.cluster.run("-n", SYSTEM, "logs", OPERATOR, "--tail=40")
+        return f"{status}\n{around}\n{said}"
 
     def condition(self, type_: str, name: str = "echo") -> Mapping[str, Any]:
         """Return a condition of a ModelDeployment; empty when there is none."""
