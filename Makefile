@@ -84,8 +84,9 @@ clean:  ## remove what the targets made: environments, caches, built archives
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 TIER ?= 2
-cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only)
-	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER)
+NODES ?= 1
+cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only; NODES=2)
+	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER) --nodes $(NODES)
 
 images:  ## build the images, with docker or as root with buildah; prints where their archives are
 	@$(PYTHON) -B -m e2e.images
