@@ -1,0 +1,211 @@
+"""Measure what the operator costs, on a cluster built for it: `python -m bench.operator_cost`.
+
+Needs what a cluster of tier 2 needs (e2e/README.md) and the images (`make images`). Nothing else
+should run meanwhile.
+
+    python -m bench.operator_cost                          all of it, as in README.md
+    python -m bench.operator_cost --changes 10 --rest 20 --count 20
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from e2e.cluster import choice
+from e2e.flambeau import SYSTEM, Flambeau, Tenant, archives_of, echo
+from e2e.images import build as images, recipes
+from tests import archives
+
+from bench.operator_cost import crowd, reaction
+from bench.operator_cost.api import Api
+from bench.operator_cost.crowd import Crowd
+from bench.operator_cost.operator_pod import OperatorPod, by_kind, calls, writes
+
+SETTLING_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A cluster with the operator on it, and how thorough to be."""
+
+    flambeau: Flambeau
+    api: Api
+    audit: Path
+    rest_s: float
+
+    def operator(self) -> OperatorPod:
+        """Return the operator that runs now."""
+        return OperatorPod(self.flambeau, self.api)
+
+    def at_rest(self, what: str) -> list[tuple[str, str, str]]:
+        """Watch the operator while nothing happens; return rows of the table."""
+        operator = self.operator()
+        time.sleep(SETTLING_S)
+        since, before = datetime.now(UTC), operator.usage()
+        time.sleep(self.rest_s)
+        # The second look at the process is no part of the span, as the first one is not.
+        until, after = datetime.now(UTC), operator.usage()
+        percent = 100 * (after.cpu_s - before.cpu_s) / (until - since).total_seconds()
+        made = calls(self.audit, since, until)
+        return [
+            (
+                f"{what}: memory (RSS; highest)",
+                f"{after.rss_mb:.0f} MB; {after.peak_mb:.0f} MB",
+                "",
+            ),
+            (f"{what}: CPU over {self.rest_s:.0f} s", f"{percent:.2f} % of a core", ""),
+            (f"{what}: writes to the API server", _told(writes(made)), ""),
+            (f"{what}: reads of the API server", _told(by_kind(made) - writes(made)), ""),
+        ]
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _options()
+    if os.environ.get(choice.VARIABLE) not in {None, "", "built"}:
+        raise SystemExit(f"a cluster that is built here is needed: unset {choice.VARIABLE}")
+    os.environ[choice.VARIABLE] = "built"
+    with tempfile.TemporaryDirectory(prefix="bench-operator-") as made:
+        folder = Path(made)
+        with choice.running(2, folder, _say) as cluster:
+            for archive in images.built(_say, [recipes.OPERATOR, recipes.RUNTIME]).values():
+                cluster.load(archive)
+            flambeau = Flambeau(cluster)
+            flambeau.install()
+            _say(f"load of the machine (1 minute): {os.getloadavg()[0]:.2f}")
+            bench = Bench(flambeau, Api(cluster), cluster.place.audit, options.rest)
+            rows = _one(bench, options.changes, folder)
+            rows += _many(bench, options.count, options.replicas, folder)
+            _say(f"load of the machine (1 minute): {os.getloadavg()[0]:.2f}")
+    _print(rows)
+
+
+def _one(bench: Bench, changes: int, folder: Path) -> list[tuple[str, str, str]]:
+    """Serve one ModelDeployment by real pods: how soon changes arrive, and what rest costs."""
+    tenant = Tenant(bench.flambeau, _namespace(bench, "one"))
+    archive = archives.write_archive(folder, "1.0", archives.ECHO)
+    tenant.apply(archives_of("archives", {archive.name: archive}), echo(workers=1))
+    tenant.wait("RolledOut")
+    _say("one ModelDeployment is served by two pods")
+    rows = bench.at_rest("one at rest")
+    operator = bench.operator()
+    before = [operator.metric(f"flambeau_reaction_seconds_{part}") for part in ("sum", "count")]
+    reactions = reaction.measure(tenant, bench.api, changes, _say)
+    after = [operator.metric(f"flambeau_reaction_seconds_{part}") for part in ("sum", "count")]
+    inside_s, counted = (now - then for now, then in zip(after, before, strict=True))
+    return [
+        (
+            f"change → first pod has accepted it, {changes} changes",
+            _spread([each.accepted_ms for each in reactions]),
+            "p95 ≤ 300 ms",
+        ),
+        (
+            "of it until the API server has answered",
+            _spread([each.taken_ms for each in reactions]),
+            "",
+        ),
+        (
+            "of it from the watch's news to the first PUT",
+            f"mean {1000 * inside_s / max(counted, 1):.0f} ms (its own metric)",
+            "",
+        ),
+        *rows,
+    ]
+
+
+def _many(bench: Bench, count: int, replicas: int, folder: Path) -> list[tuple[str, str, str]]:
+    """Serve many by pods that pretend: the same, and how long a look at all of them takes."""
+    flambeau, what = bench.flambeau, f"{count} at rest"
+    with crowd.pretending(flambeau.cluster, folder):
+        many = Crowd(bench.api, _namespace(bench, "many"))
+        begin = datetime.now(UTC)
+        last = many.create(count, replicas)
+        served = many.until_served()
+        _say(f"{count} ModelDeployments are served by pods that pretend")
+        rows = bench.at_rest(what)
+        since = datetime.now(UTC)
+        flambeau.cluster.run("-n", SYSTEM, "delete", "pod", bench.operator().name)
+        flambeau.cluster.run("-n", SYSTEM, "rollout", "status", "deployment/flambeau")
+        leading, looked = _looked_at(bench, many, since)
+        rows += [
+            (
+                f"{what}: a new operator leads after",
+                f"{(leading - since).total_seconds():.1f} s",
+                "",
+            ),
+            (
+                f"{what}: and has looked at all of them after another",
+                f"{(looked - leading).total_seconds():.1f} s",
+                "",
+            ),
+        ]
+    return [
+        (f"{count} made in", f"{(last - begin).total_seconds():.1f} s", ""),
+        (
+            f"{count} are Ready, after the last was made",
+            f"{(served - last).total_seconds():.1f} s",
+            "",
+        ),
+        *rows,
+    ]
+
+
+def _looked_at(bench: Bench, many: Crowd, since: datetime) -> tuple[datetime, datetime]:
+    """Return since when a new operator leads, and when it had looked at everything."""
+    deadline = time.monotonic() + 120
+    while True:
+        leading = bench.operator().logged("leading")
+        began = datetime.fromisoformat(leading[-1]["time"]) if leading else None
+        if began is not None:
+            looked = many.looked_at(calls(bench.audit, began, datetime.now(UTC)))
+            if looked is not None:
+                return began, looked
+        if time.monotonic() > deadline:
+            raise RuntimeError("the new operator has not looked at everything within 120 s")
+        time.sleep(2)
+
+
+def _namespace(bench: Bench, name: str) -> str:
+    bench.flambeau.cluster.run("create", "namespace", name)
+    level = "pod-security.kubernetes.io/enforce=restricted"
+    bench.flambeau.cluster.run("label", "namespace", name, level)
+    return name
+
+
+def _spread(values: list[float]) -> str:
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return f"p50 {cuts[49]:.0f}, p95 {cuts[94]:.0f}, max {max(values):.0f} ms"
+
+
+def _told(counted: Counter[tuple[str, str]]) -> str:
+    return ", ".join(f"{n} {verb} {what}" for (verb, what), n in counted.most_common()) or "none"
+
+
+def _print(rows: list[tuple[str, str, str]]) -> None:
+    print("| what | measured | wanted |\n|---|---|---|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.operator_cost", description=__doc__)
+    parser.add_argument("--changes", type=int, default=50, help="of a spec, one after another")
+    parser.add_argument("--rest", type=float, default=60.0, help="seconds, where nothing happens")
+    parser.add_argument("--count", type=int, default=100, help="ModelDeployments that pretend")
+    parser.add_argument("--replicas", type=int, default=2, help="pods of each of those")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
