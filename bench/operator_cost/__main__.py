@@ -14,11 +14,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from e2e.cluster import choice
+from e2e.cluster.faults import ClusterFault
 from e2e.flambeau import SYSTEM, Flambeau, Tenant, archives_of, echo
 from e2e.images import build as images, recipes
 from tests import archives
@@ -29,6 +31,8 @@ from bench.operator_cost.crowd import Crowd
 from bench.operator_cost.operator_pod import OperatorPod, by_kind, calls, writes
 
 SETTLING_S = 20.0
+Row = tuple[str, str, str]
+"""What, measured, wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Bench:
         """Return the operator that runs now."""
         return OperatorPod(self.flambeau, self.api)
 
-    def at_rest(self, what: str) -> list[tuple[str, str, str]]:
+    def at_rest(self, what: str) -> list[Row]:
         """Watch the operator while nothing happens; return rows of the table."""
         operator = self.operator()
         time.sleep(SETTLING_S)
@@ -72,6 +76,13 @@ def main() -> None:
     if os.environ.get(choice.VARIABLE) not in {None, "", "built"}:
         raise SystemExit(f"a cluster that is built here is needed: unset {choice.VARIABLE}")
     os.environ[choice.VARIABLE] = "built"
+    try:
+        _print(_measured(options))
+    except ClusterFault as fault:
+        raise SystemExit(f"error: {fault}") from fault
+
+
+def _measured(options: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="bench-operator-") as made:
         folder = Path(made)
         with choice.running(2, folder, _say) as cluster:
@@ -81,13 +92,12 @@ def main() -> None:
             flambeau.install()
             _say(f"load of the machine (1 minute): {os.getloadavg()[0]:.2f}")
             bench = Bench(flambeau, Api(cluster), cluster.place.audit, options.rest)
-            rows = _one(bench, options.changes, folder)
-            rows += _many(bench, options.count, options.replicas, folder)
+            yield from _one(bench, options.changes, folder)
+            yield from _many(bench, options.count, options.replicas, folder)
             _say(f"load of the machine (1 minute): {os.getloadavg()[0]:.2f}")
-    _print(rows)
 
 
-def _one(bench: Bench, changes: int, folder: Path) -> list[tuple[str, str, str]]:
+def _one(bench: Bench, changes: int, folder: Path) -> list[Row]:
     """Serve one ModelDeployment by real pods: how soon changes arrive, and what rest costs."""
     tenant = Tenant(bench.flambeau, _namespace(bench, "one"))
     archive = archives.write_archive(folder, "1.0", archives.ECHO)
@@ -120,41 +130,24 @@ def _one(bench: Bench, changes: int, folder: Path) -> list[tuple[str, str, str]]
     ]
 
 
-def _many(bench: Bench, count: int, replicas: int, folder: Path) -> list[tuple[str, str, str]]:
+def _many(bench: Bench, count: int, replicas: int, folder: Path) -> Iterator[Row]:
     """Serve many by pods that pretend: the same, and how long a look at all of them takes."""
-    flambeau, what = bench.flambeau, f"{count} at rest"
+    flambeau = bench.flambeau
     with crowd.pretending(flambeau.cluster, folder):
         many = Crowd(bench.api, _namespace(bench, "many"))
         begin = datetime.now(UTC)
         last = many.create(count, replicas)
         served = many.until_served()
         _say(f"{count} ModelDeployments are served by pods that pretend")
-        rows = bench.at_rest(what)
+        yield f"{count} made in", _seconds(begin, last), ""
+        yield f"{count} are Ready, after the last was made", _seconds(last, served), ""
+        yield from bench.at_rest(f"{count} at rest")
         since = datetime.now(UTC)
         flambeau.cluster.run("-n", SYSTEM, "delete", "pod", bench.operator().name)
         flambeau.cluster.run("-n", SYSTEM, "rollout", "status", "deployment/flambeau")
         leading, looked = _looked_at(bench, many, since)
-        rows += [
-            (
-                f"{what}: a new operator leads after",
-                f"{(leading - since).total_seconds():.1f} s",
-                "",
-            ),
-            (
-                f"{what}: and has looked at all of them after another",
-                f"{(looked - leading).total_seconds():.1f} s",
-                "",
-            ),
-        ]
-    return [
-        (f"{count} made in", f"{(last - begin).total_seconds():.1f} s", ""),
-        (
-            f"{count} are Ready, after the last was made",
-            f"{(served - last).total_seconds():.1f} s",
-            "",
-        ),
-        *rows,
-    ]
+        yield "operator deleted → a new one leads", _seconds(since, leading), ""
+        yield f"from then until it has looked at all {count}", _seconds(leading, looked), ""
 
 
 def _looked_at(bench: Bench, many: Crowd, since: datetime) -> tuple[datetime, datetime]:
@@ -179,6 +172,10 @@ def _namespace(bench: Bench, name: str) -> str:
     return name
 
 
+def _seconds(begin: datetime, end: datetime) -> str:
+    return f"{(end - begin).total_seconds():.1f} s"
+
+
 def _spread(values: list[float]) -> str:
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return f"p50 {cuts[49]:.0f}, p95 {cuts[94]:.0f}, max {max(values):.0f} ms"
@@ -188,10 +185,11 @@ def _told(counted: Counter[tuple[str, str]]) -> str:
     return ", ".join(f"{n} {verb} {what}" for (verb, what), n in counted.most_common()) or "none"
 
 
-def _print(rows: list[tuple[str, str, str]]) -> None:
-    print("| what | measured | wanted |\n|---|---|---|")
+def _print(rows: Iterator[Row]) -> None:
+    """Print them as they come: a fault later on takes nothing away."""
+    print("| what | measured | wanted |\n|---|---|---|", flush=True)
     for row in rows:
-        print(f"| {' | '.join(row)} |")
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from e2e.cluster.access import Cluster
 
 MERGE = "application/merge-patch+json"
+IDLE_S = 30.0  # the API server closes connections that are longer idle than it likes
 
 
 class Api:
@@ -23,6 +25,7 @@ class Api:
         trusted = ssl.create_default_context(cadata=authority)
         url = urlsplit(server["server"])
         self._token = config["users"][0]["user"]["token"]
+        self._used_at = time.monotonic()
         self._connection = http.client.HTTPSConnection(
             url.hostname or "", url.port, timeout=30, context=trusted
         )
@@ -48,6 +51,9 @@ class Api:
     ) -> bytes:
         """Ask once and return the answer's body; anything but a success raises RuntimeError."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content}
+        if time.monotonic() - self._used_at > IDLE_S:
+            self._connection.close()  # and so a new one is opened
+        self._used_at = time.monotonic()
         given = None if body is None else json.dumps(body)
         self._connection.request(method, path, given, headers)
         answer = self._connection.getresponse()
