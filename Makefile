@@ -1,5 +1,5 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
-# Nothing is written outside this folder but by uv, to its cache, and by cluster-up: e2e/README.md says where.
+# Nothing is written outside this folder but by uv, to its cache, and by images and cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
 .PHONY: help setup example demo test test-all check lint types contracts processes bench bench-operator format clean cluster-up cluster-down crds images
 
@@ -72,10 +72,11 @@ bench: setup  ## measure beside mosec, and the operator; prints tables (takes a 
 bench-operator: setup  ## only the operator, on a real Kubernetes (Linux, root; builds it)
 	$(BIN)/python -B -m bench.operator_cost
 
-crds: setup  ## write the CRD from the types: crds/ and the chart's template
+crds: setup  ## write the CRD from the types: crds/, the chart's template, docs/fields.md
 	mkdir -p crds charts/flambeau/templates
 	$(BIN)/python -m flambeau_operator.resources.crd >crds/modeldeployments.serving.flambeau.dev.yaml
 	$(BIN)/python -m flambeau_operator.resources.crd --helm >charts/flambeau/templates/crd.yaml
+	$(BIN)/python -m flambeau_operator.resources.crd --fields >docs/fields.md
 
 format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff format
@@ -87,13 +88,13 @@ clean:  ## remove what the targets made: environments, caches, built archives
 	rm -rf bench/build bench/.venv-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+images:  ## build the images, with docker or as root with buildah; prints where their archives are
+	@$(PYTHON) -B -m e2e.images
+
 TIER ?= 2
 NODES ?= 1
 cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only; NODES=2)
 	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER) --nodes $(NODES)
-
-images:  ## build the images, with docker or as root with buildah; prints where their archives are
-	@$(PYTHON) -B -m e2e.images
 
 cluster-down:  ## remove it and every trace
 	@$(PYTHON) -B -m e2e.cluster down

@@ -10,6 +10,9 @@ from e2e.cluster import choice
 from e2e.flambeau import SYSTEM, TORCH, Flambeau, Tenant, archives_of, wanted_images
 from e2e.images import build as images
 from e2e.load import Pace, Question, load as load_from_a_pod
+from e2e.operator_process import CRD, operating
+from e2e.operator_rights import grant
+from e2e.team import Team
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +96,39 @@ def load(tenant):
     """Clients in a pod of the tenant's namespace, for the length of a block."""
 
     def start(
-        url, path="/predictions/echo", *, body="{}", word='"version":"([^"]*)"', rate=60
+        url, path="/predictions/echo", *, body="{}", word='"version": ?"([^"]*)"', rate=60
     ) -> contextlib.AbstractContextManager:
         question = Question(url + path, body.encode(), word=word)
         return load_from_a_pod(tenant.cluster, tenant.namespace, question, Pace(rate))
 
     return start
+
+
+@pytest.fixture(scope="session")
+def crd(control_plane):
+    """A control plane that knows ModelDeployments."""
+    control_plane.run("apply", "--server-side", "-f", str(CRD))
+    named = "crd/modeldeployments.serving.flambeau.dev"
+    control_plane.run("wait", named, "--for=condition=Established", "--timeout=30s")
+    return control_plane
+
+
+@pytest.fixture
+def team(crd, fresh_name):
+    """Somebody's namespace."""
+    crd.run("create", "namespace", fresh_name)
+    yield Team(crd, fresh_name)
+    crd.run("delete", "namespace", fresh_name, "--wait=false")
+
+
+@pytest.fixture
+def start(crd, team, tmp_path):
+    """Start operators that look after the team's namespace alone, from a namespace of their own."""
+    own = f"{team.namespace}-own"
+    crd.run("create", "namespace", own)
+    grant(crd, own, "operator", watch=[team.namespace])
+    kubeconfig = crd.kubeconfig_for(own, "operator")
+    yield lambda name="operator-0": operating(
+        kubeconfig, tmp_path, own, watch=[team.namespace], name=name
+    )
+    crd.run("delete", "namespace", own, "--wait=false")

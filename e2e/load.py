@@ -122,8 +122,9 @@ class LoadPod:
     def end(self) -> Summary:
         """Have it send nothing more, wait for what is on its way, and return how it went."""
         end = ["/stock", "get", "-method=POST", f"{HERE}/end"]
+        # The pod's end ends what was executed in it, maybe before that is through: whether it was
+        # heard shows in the phase.
         with contextlib.suppress(ClusterFault):
-            # The container may end before this call inside it has: that it ends is what counts.
             self._kubectl("exec", self.name, "--", *end)
         _await_phase(self.cluster, self.namespace, self.name)
         last = self._kubectl("logs", self.name, "--tail=1")

@@ -32,7 +32,7 @@ def test_the_example_is_applied_asked_and_changed_while_it_serves(torch_tenant, 
     assert answer["class_name"]
     before = identity(tenant.pods("wine"))
     with (
-        load(url, "/predictions/classifier", body=ASKED, word='"class_name":"[^"]*"') as asking,
+        load(url, "/predictions/classifier", body=ASKED, word='"class_name": ?"([^"]*)"') as asking,
         tenant.watching("wine") as seen,
     ):
         _edit(tenant, {"workers": {"min": 2}})

@@ -272,6 +272,16 @@ REFUSED = [
         id="a quantity in words",
     ),
     pytest.param(
+        written(resources={"limits": {"cpu": 0.5}}),
+        "spec.resources.limits.cpu in body must be of type integer,string",
+        id="a fraction that is not in quotes",
+    ),
+    pytest.param(
+        written(resources={"limits": {"cpu": "2\n"}}),
+        "spec.resources.limits.cpu: Invalid value",
+        id="a quantity and then something",
+    ),
+    pytest.param(
         written(model(handler={"env": {"1A": "b"}})),
         f'{MODEL}.handler.env: Invalid value: "object": every name must match '
         "^[A-Za-z_][A-Za-z0-9_]*$",

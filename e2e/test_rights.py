@@ -5,12 +5,7 @@ many namespaces it lacks one right of those to act, and one ModelDeployment goes
 edits in all of them. What was asked and refused stands in the API server's audit log.
 """
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +13,8 @@ import pytest
 
 from e2e.chart import NAMESPACE, RELEASE, Chart
 from e2e.cluster import launch
-from e2e.cluster.control_plane import free_port
 from e2e.cluster.place import Place
+from e2e.operator_process import operating
 from e2e.waiting import until
 
 # The first run on a machine builds Kubernetes and helm.
@@ -117,14 +112,13 @@ def chart(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trial(chart, tmp_path_factory):
     """Let an operator live through everything that it has a right for."""
-    log = tmp_path_factory.mktemp("operator") / "log"
+    folder = tmp_path_factory.mktemp("operator")
     with chart.installed({"watchNamespaces": [NAMESPACE]}):
         _give_rights(chart)
         kubeconfig = chart.cluster.kubeconfig_for(NAMESPACE, RELEASE)
-        with _operator(kubeconfig, log):
+        with operating(kubeconfig, folder, NAMESPACE) as operator:
             _live_through_everything(chart)
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    return Trial(_asked(chart), lines)
+            return Trial(_asked(chart), operator.events())
 
 
 def test_the_chart_gives_the_rights_that_are_tested_here_and_no_other(chart):
@@ -157,6 +151,37 @@ def test_the_operator_says_what_it_lacks_without_the_right_to(trial, right):
     assert any(right.is_refused_by(words) for words in refusals), refusals
     about = [line for line in map(json.dumps, trial.said) if right.namespace in line]
     assert any("forbidden" in line for line in about), about
+
+
+def test_roles_in_some_namespaces_are_enough_as_well(chart, tmp_path):
+    chart.cluster.run("create", "namespace", "team-a")
+    begin = len(_asked(chart))
+    with chart.installed({"watchNamespaces": ["team-a"]}):
+        kubeconfig = chart.cluster.kubeconfig_for(NAMESPACE, RELEASE)
+        with operating(kubeconfig, tmp_path, NAMESPACE, watch=["team-a"]):
+            _edit(chart, ["team-a"], replicas=2)
+            _await_children(chart, "team-a", deploy=True, pdb=True, networkpolicy=True)
+    trial = Trial(_asked(chart)[begin:])
+    assert [each for each in trial.asked if each["responseStatus"].get("code") == 403] == []
+    assert all(trial.used(right) for right in FOLLOWING)
+
+
+@pytest.mark.parametrize("adopt", [False, True], ids=["without", "with"])
+def test_adopting_asks_for_the_right_to_delete_where_the_api_server_does(chart, tmp_path, adopt):
+    team = f"adopt-{adopt}".lower()
+    chart.cluster.run("create", "namespace", team)
+    with chart.installed({"rbac": {"adopt": adopt}}):
+        kubeconfig = chart.cluster.kubeconfig_for(NAMESPACE, RELEASE)
+        with operating(kubeconfig, tmp_path, NAMESPACE) as operator:
+            _edit(chart, [team], replicas=2)
+            _await_children(chart, team, deploy=True, pdb=True, networkpolicy=True)
+            chart.cluster.run("-n", team, "delete", "mdep", "wine", "--cascade=orphan")
+            _edit(chart, [team], {"serving.flambeau.dev/adopt": "true"}, replicas=2)
+            if adopt:
+                until("all are adopted", lambda: _owners(chart, team) == {_uid(chart, team)})
+            else:
+                words = "cannot set an ownerRef on a resource you can't delete"
+                until("it says why not", lambda: words in json.dumps(operator.events()))
 
 
 def _rights(rule):
@@ -201,56 +226,26 @@ def _bound(kind, name, namespace, rights):
     ]
 
 
-@contextlib.contextmanager
-def _operator(kubeconfig, log):
-    """Have an operator work as a process, and return once it is ready."""
-    port = free_port()
-    environment = {
-        "FLAMBEAU_NAMESPACE": NAMESPACE,
-        "FLAMBEAU_POD_NAME": "trial",
-        "FLAMBEAU_RUNTIME_IMAGE": "localhost/flambeau-runtime:dev",
-        "FLAMBEAU_HTTP_PORT": str(port),
-        "KUBECONFIG": str(kubeconfig),
-    }
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", "flambeau_operator"],
-            env=os.environ | environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            until("the operator is ready", lambda: _is_ready(process, port, log))
-            yield
-        finally:
-            process.terminate()
-
-
-def _is_ready(process, port, log):
-    assert process.poll() is None, log.read_text()
-    with contextlib.suppress(OSError):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return answer.status == 200
-    return False
-
-
 def _live_through_everything(chart):
     """Take one ModelDeployment of each namespace through what brings every right into play."""
-    _edit(chart, replicas=2)
-    _await_children(chart, deploy=True, pdb=True, networkpolicy=True, hpa=False)
-    _edit(chart, networkPolicy="None", autoscaling={"hpa": {"min": 1, "max": 3}})
-    _await_children(chart, deploy=True, pdb=False, networkpolicy=False, hpa=True)
-    _await_refusals(chart, "poddisruptionbudgets", "networkpolicies")
-    _edit(chart, replicas=1, networkPolicy="None")
-    _await_children(chart, deploy=True, pdb=False, networkpolicy=False, hpa=False)
-    _await_refusals(chart, "horizontalpodautoscalers")
-    # An event, and a refusal of it, may come a moment after what it tells of.
-    until("an event is told", lambda: Trial(_asked(chart)).used(Right("events", "", "create")))
+    everywhere = [COMPLETE, *(each.namespace for each in ACTING)]
+    _edit(chart, everywhere, replicas=2)
+    _await_children(chart, COMPLETE, deploy=True, pdb=True, networkpolicy=True, hpa=False)
+    _edit(chart, everywhere, replicas=1, networkPolicy="None")
+    _await_children(chart, COMPLETE, deploy=True, pdb=False, networkpolicy=False, hpa=False)
+    _await_refusals(chart, "delete poddisruptionbudgets.policy")
+    _await_refusals(chart, "delete networkpolicies.networking.k8s.io")
+    _edit(chart, everywhere, networkPolicy="None", autoscaling={"hpa": {"min": 1, "max": 3}})
+    _await_children(chart, COMPLETE, deploy=True, networkpolicy=False, hpa=True)
+    _edit(
+        chart, everywhere, networkPolicy="None", replicas=1, suspend=True
+    )  # of which an event tells
+    _await_children(chart, COMPLETE, deploy=True, networkpolicy=False, hpa=False)
+    _await_refusals(chart, "delete horizontalpodautoscalers.autoscaling")
+    _await_refusals(chart, "create events")
 
 
-def _edit(chart, **spec):
+def _edit(chart, namespaces, annotations=None, /, **spec):
     model = {
         "name": "classifier",
         "version": "1.0",
@@ -262,10 +257,14 @@ def _edit(chart, **spec):
             {
                 "apiVersion": f"{GROUP}/v1alpha1",
                 "kind": "ModelDeployment",
-                "metadata": {"name": "wine", "namespace": namespace},
+                "metadata": {
+                    "name": "wine",
+                    "namespace": namespace,
+                    "annotations": annotations or {},
+                },
                 "spec": {"models": [model], **spec},
             }
-            for namespace in (COMPLETE, *(each.namespace for each in ACTING))
+            for namespace in namespaces
         ],
     )
 
@@ -276,23 +275,36 @@ def _apply(chart, objects):
     chart.cluster.run(*words, given=text)
 
 
-def _await_children(chart, **wanted):
+def _await_children(chart, namespace, **wanted):
     def there(kind):
-        words = ["-n", COMPLETE, "get", kind, "wine", "-o", "name", "--ignore-not-found"]
+        words = ["-n", namespace, "get", kind, "wine", "-o", "name", "--ignore-not-found"]
         return bool(chart.cluster.run(*words))
 
-    until(f"{wanted}", lambda: {kind: there(kind) for kind in wanted} == wanted)
+    for kind, is_there in wanted.items():
+        until(f"{kind}: {is_there}", lambda kind=kind, what=is_there: there(kind) is what)
 
 
-def _await_refusals(chart, *resources):
-    """Wait until the namespaces that lack the right to delete these have been told so."""
-    lacking = [each for each in ACTING if each.verb == "delete" and each.resource in resources]
+def _await_refusals(chart, right):
+    """Wait until the operator has asked for what it may not do where it lacks this right."""
+    (lacking,) = (each for each in ACTING if str(each) == right)
+    until(f"{right} is refused", lambda: Trial(_asked(chart)).refusals(lacking.namespace))
 
-    def told():
-        trial = Trial(_asked(chart))
-        return all(trial.refusals(each.namespace) for each in lacking)
 
-    until(f"{', '.join(map(str, lacking))} are refused", told)
+def _owners(chart, namespace):
+    """Return the uids of the ModelDeployments that own what they would make; None for nobody."""
+    kinds = "deploy,service,serviceaccount,configmap,pdb,networkpolicy"
+    chosen = "app.kubernetes.io/managed-by=flambeau"
+    found = chart.cluster.run("-n", namespace, "get", kinds, "-l", chosen, "-o", "json")
+    references = [
+        each["metadata"].get("ownerReferences", [{}]) for each in json.loads(found)["items"]
+    ]
+    return {owner.get("uid") for (owner,) in references}
+
+
+def _uid(chart, namespace):
+    return chart.cluster.run(
+        "-n", namespace, "get", "mdep", "wine", "-o", "jsonpath={.metadata.uid}"
+    )
 
 
 def _asked(chart):

@@ -192,6 +192,8 @@ def test_a_new_template_and_a_new_version_at_once_never_leave_a_pod_without_a_ve
 def test_an_autoscaled_deployment_wants_as_many_pods_as_are_asked_for():
     world = World(deployment_body(autoscaling=HPA))
     assert world.plan().children.replicas == 2
+    world.children = ChildrenFacts(replicas=0)
+    assert world.plan().children.replicas == 2, "an autoscaler does not begin from none"
     world.children = ChildrenFacts(replicas=4)
     world.settle()
     assert (world.status.replicas, world.status.workers) == (4, "4/4")
@@ -289,6 +291,7 @@ def test_without_a_committed_set_of_ours_no_version_comes_in():
         assert (plan.documents, plan.commit) == ({}, None)
         world.advance()
     assert world.defaults() == ["1.0", "1.0"]
+    assert conditions(world)["RolledOut"] == ("False", "NameConflict")
     world.children = ChildrenFacts()
     world.settle()
     assert world.defaults() == ["2.0", "2.0"]

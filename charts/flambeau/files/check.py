@@ -1,4 +1,4 @@
-"""What `helm test` asks: is the operator ready, does it measure, may it read what it is to serve?"""
+"""What `helm test` asks: is the operator ready, does it measure, may it read what it serves?"""
 
 import os
 import ssl

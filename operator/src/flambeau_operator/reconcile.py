@@ -61,6 +61,8 @@ class Reconciler:
             return await self._pass(key)
         except DoorFault as fault:
             # What cannot be read or fenced ends the pass; everything else was collected below.
+            level = logging.INFO if isinstance(fault, Conflict) else logging.WARNING
+            log.log(level, "pass ended early", extra={"key": str(key), "error": str(fault)})
             return Result(0, failures=(Outcome("pass", str(key), str(fault)),))
 
     async def wait_for_change(self, watched: Sequence[Watched]) -> None:

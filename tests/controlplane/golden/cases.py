@@ -57,7 +57,14 @@ CASES: dict[str, dict[str, Any]] = {
             "spec": {
                 "containers": [
                     {"name": "runtime", "env": [{"name": "HTTPS_PROXY", "value": "http://proxy"}]},
-                    {"name": "sidecar", "image": "registry.example/sidecar:1"},
+                    {
+                        "name": "sidecar",
+                        "image": "registry.example/sidecar:1",
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    },
                 ],
                 "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory"}}],
             },
@@ -72,10 +79,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def manifests(name: str) -> list[dict[str, Any]]:
+def manifests(name: str, site: Site = SITE) -> list[dict[str, Any]]:
     """Return the manifests of one case, as they are made before anything exists."""
     children = desired_children(a_deployment(**CASES[name]))
-    return list(make_manifests(OWNER, children, SITE, Live()))
+    return list(make_manifests(OWNER, children, site, Live()))
 
 
 def golden(name: str) -> list[dict[str, Any]]:

@@ -79,6 +79,12 @@ class Applier:
         outcomes = [await self._remove(seen, kind) for kind in kinds.CHILDREN if kind in unwanted]
         outcomes.append(await self._hand_over(seen, replica_steps(wish, live).hand_over))
         outcomes += await self._apply_all(seen, allowed)
+        outcomes += [
+            # A failure, so that it is looked at again: nobody tells when a stranger leaves.
+            Outcome(f"apply {kind.kind}", seen.key.name, "there is one that is not ours")
+            for kind in self._memory.wanted
+            if seen.verdict(kind) in {Verdict.FOREIGN, Verdict.OLDER_UID}
+        ]
         self._forget_refusals(allowed)
         return tuple(each for each in outcomes if each is not None)
 

@@ -93,6 +93,7 @@ class Surroundings:
             selector=",".join(f"{k}={v}" for k, v in names.pod_selector(self.key.name).items()),
             runtime_image=live.image,
             replicas=live.replicas,
+            rolling=_rolls(self.ours(kinds.DEPLOYMENTS)),
             conflicts=self.foreign(wanted),
             refusals=(*refusals, *_replica_failures(self.ours(kinds.DEPLOYMENTS))),
             unsupported=unsupported,
@@ -130,6 +131,15 @@ def _owns_replicas(deployment: Object) -> bool:
         and "f:replicas" in each.get("fieldsV1", {}).get("f:spec", {})
         for each in deployment["metadata"].get("managedFields", ())
     )
+
+
+def _rolls(deployment: Object | None) -> bool:
+    """Whether the Deployment has not been looked at yet, or pods of an older template remain."""
+    if deployment is None:
+        return False
+    status = deployment.get("status", {})
+    unseen = status.get("observedGeneration", 0) < deployment["metadata"]["generation"]
+    return bool(unseen or status.get("updatedReplicas", 0) < status.get("replicas", 0))
 
 
 def _url(key: Key, service: Object | None) -> str | None:

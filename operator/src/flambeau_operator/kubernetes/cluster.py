@@ -22,7 +22,9 @@ from flambeau_operator.plan.children import Children
 from flambeau_operator.plan.ownership import Verdict
 from flambeau_operator.plan.plan import Event
 from flambeau_operator.plan.site import Site
+from flambeau_operator.plan.without_effect import on_kubernetes
 from flambeau_operator.resources.deployment_status import Status
+from flambeau_operator.resources.model_deployment import parse
 from flambeau_operator.resources.observed import ChildrenFacts
 from flambeau_operator.resources.pod_state import Document, document_from_json, document_to_json
 
@@ -36,7 +38,7 @@ LONGEST_NOTE: Final = 1024
 class _Known:
     """What is kept of one ModelDeployment between the calls of a pass, and what outlives it."""
 
-    adopt: bool = False
+    body: Object = field(default_factory=dict)  # as read last
     seen: Surroundings | None = None  # read in this pass, and not acted upon yet
     memory: Memory = field(default_factory=Memory)
 
@@ -76,8 +78,7 @@ class KubernetesCluster:
             self._known.pop(key, None)
             return None
         known = self._known.setdefault(key, _Known())
-        known.adopt = body["metadata"].get("annotations", {}).get(names.ADOPT) == "true"
-        known.seen = None
+        known.body, known.seen = body, None
         return body
 
     async def list_pods(self, ref: Ref) -> tuple[Pod, ...]:
@@ -98,8 +99,8 @@ class KubernetesCluster:
         known = self._of(ref)
         if known.seen is None:
             known.seen = await self._read(ref)
-        memory = known.memory
-        return known.seen.facts(memory.wanted, tuple(memory.refusals.values()), ())
+        refusals = tuple(known.memory.refusals.values())
+        return known.seen.facts(known.memory.wanted, refusals, self._without_effect(known.body))
 
     async def apply_children(self, ref: Ref, children: Children) -> tuple[Outcome, ...]:
         """See `doors.Cluster`."""
@@ -166,7 +167,12 @@ class KubernetesCluster:
         return self._known.setdefault(ref.key, _Known())
 
     async def _read(self, ref: Ref) -> Surroundings:
-        return await children.read(self._api, ref.key, ref.uid, adopt=self._of(ref).adopt)
+        annotations = self._of(ref).body.get("metadata", {}).get("annotations", {})
+        adopt = annotations.get(names.ADOPT) == "true"
+        return await children.read(self._api, ref.key, ref.uid, adopt=adopt)
+
+    def _without_effect(self, body: Object) -> tuple[str, ...]:
+        return on_kubernetes(parse(body).spec, self._site) if body else ()
 
     async def _fence(self, ref: Ref) -> None:
         """Raise Conflict unless the object of this uid is there to stay."""

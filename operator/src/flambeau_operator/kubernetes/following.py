@@ -16,7 +16,8 @@ from flambeau_operator.kubernetes.client import Api, Object
 from flambeau_operator.kubernetes.informer import Informer, Kept
 from flambeau_operator.kubernetes.pods import keep_pod
 
-WATCHED_FIELDS: Final = ("uid", "generation", "deletionTimestamp", "labels", "ownerReferences")
+TALKERS: Final = (kinds.AUTOSCALERS, kinds.BUDGETS)
+WISH: Final = ("uid", "generation", "deletionTimestamp", "labels", "annotations", "ownerReferences")
 
 
 class Following:
@@ -45,7 +46,14 @@ class Following:
             for each in where
         }
         self._children = [
-            Informer(api, kind, each, keep=keep_child, changed=changed, dice=dice)
+            Informer(
+                api,
+                kind,
+                each,
+                keep=keep_talker if kind in TALKERS else keep_child,
+                changed=changed,
+                dice=dice,
+            )
             for each in where
             for kind in kinds.CHILDREN
         ]
@@ -78,25 +86,23 @@ class Following:
 
 
 def keep_child(body: Object) -> Kept[str] | None:
-    """Return what is remembered of a child: whose it is, and a mark that changes with its wish.
-
-    A mere change of its status leaves the mark alone: Deployments and autoscalers report all the
-    time, and their pods tell the same.
-    """
+    """Return what is remembered of a child: whose it is, and its version."""
     metadata = body["metadata"]
     owner = metadata.get("labels", {}).get(names.NAME_LABEL)
-    if not owner:
+    return Kept(Key(metadata["namespace"], owner), metadata["resourceVersion"]) if owner else None
+
+
+def keep_talker(body: Object) -> Kept[str] | None:
+    """Return what is remembered of a child that reports all the time: a mark of its wish alone."""
+    kept = keep_child(body)
+    if kept is None:
         return None
-    marks = {field: metadata.get(field) for field in WATCHED_FIELDS}
-    marks["annotations"] = {
-        key: value
-        for key, value in metadata.get("annotations", {}).items()
-        if not key.startswith("deployment.kubernetes.io/")
-    }
-    marks["managers"] = [
+    metadata = body["metadata"]
+    marks = [metadata.get(field) for field in WISH]
+    marks += [
         [each.get("manager"), each.get("time"), each.get("fieldsV1")]
         for each in metadata.get("managedFields", ())
         if each.get("subresource") != "status"
     ]
-    text = json.dumps(marks, sort_keys=True)
-    return Kept(Key(metadata["namespace"], owner), hashlib.sha256(text.encode()).hexdigest()[:16])
+    mark = hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:16]
+    return Kept(kept.owner, mark)

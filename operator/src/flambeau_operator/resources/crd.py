@@ -1,13 +1,13 @@
 """The CustomResourceDefinition, made from the types that parse the object.
 
-python -m flambeau_operator.resources.crd           the CRD as kubectl takes it
-python -m flambeau_operator.resources.crd --helm    as a template of the chart
+`python -m flambeau_operator.resources.crd` prints it as kubectl takes it, with `--helm` as a
+template of the chart, with `--fields` as a page that tells every field that can be written.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -15,6 +15,7 @@ import yaml
 from flambeau_operator.names import GROUP, KIND
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.model_deployment import OBJECT_NAME, Spec
+from flambeau_operator.resources.reference import fields_of
 from flambeau_operator.resources.schema import structural_schema, without_defaults
 
 PLURAL = "modeldeployments"
@@ -49,6 +50,17 @@ COLUMNS = (
 )
 SOURCES = "operator/src/flambeau_operator/resources"
 HEADER = f"# Made by `make crds` from the types in {SOURCES}: edit those.\n"
+PAGE_HEAD = f"""\
+<!-- Made by `make crds` from the types in {SOURCES}: edit those. -->
+# The fields of a ModelDeployment
+
+`kubectl explain mdep.spec` says the same, and [api.md](api.md) how they work together. What is bold
+must be given. A duration is text like `500ms`, `30s` or `1h30m`; a quantity is Kubernetes' (`500m`,
+`8Gi`, 2); a share is a number of at least 1, or `1%` to `100%`.
+
+| field | type | default | what it is |
+| --- | --- | --- | --- |
+"""
 HELM_HEAD = "{{- if .Values.crds.enabled }}\n"
 HELM_KEEP = """\
   {{- if .Values.crds.keep }}
@@ -130,16 +142,29 @@ def as_helm_template() -> str:
     return HEADER + HELM_HEAD + head + metadata + HELM_KEEP + rest + HELM_TAIL
 
 
+def as_page() -> str:
+    """Return every field of the spec as a page of the documentation."""
+    return PAGE_HEAD + "".join(f"{line}\n" for line in fields_of(structural_schema(Spec), "spec"))
+
+
 def _dump() -> str:
     return yaml.safe_dump(crd(), sort_keys=False, allow_unicode=True, width=100)
 
 
+FORMS: Mapping[str, Callable[[], str]] = {
+    "": as_yaml,
+    "--helm": as_helm_template,
+    "--fields": as_page,
+}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the CRD."""
-    if arguments not in ([], ["--helm"]):
-        sys.stderr.write("usage: python -m flambeau_operator.resources.crd [--helm]\n")
+    form = FORMS.get(" ".join(arguments))
+    if form is None:
+        sys.stderr.write("usage: python -m flambeau_operator.resources.crd [--helm | --fields]\n")
         return 2
-    sys.stdout.write(as_helm_template() if arguments else as_yaml())
+    sys.stdout.write(form())
     return 0
 
 

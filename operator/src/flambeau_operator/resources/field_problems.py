@@ -13,6 +13,7 @@ from flambeau_operator.errors import FieldProblem
 from flambeau_operator.names import API_VERSION, KIND
 
 NOT_YET = "is not supported by this version"
+RESERVED = f"Reserved: it {NOT_YET}."
 LATER: Mapping[str, Mapping[str, str]] = {
     "Spec": {
         "credentials": "array",

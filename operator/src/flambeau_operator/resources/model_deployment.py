@@ -78,7 +78,8 @@ class Source(Wish):
             "must be configmap://NAME/KEY: a ConfigMap and a key in it",
             ".uri",
             lambda self: (
-                not self.uri.startswith("configmap://") or bool(re.match(CONFIG_MAP_URI, self.uri))
+                not self.uri.startswith("configmap://")
+                or bool(re.fullmatch(CONFIG_MAP_URI, self.uri))
             ),
         ),
         rule(
@@ -88,7 +89,7 @@ class Source(Wish):
             ".uri",
             lambda self: (
                 not self.uri.startswith("pvc://")
-                or bool(re.match(CLAIM_URI, self.uri) and not re.search(UPWARDS, self.uri))
+                or bool(re.fullmatch(CLAIM_URI, self.uri) and not re.search(UPWARDS, self.uri))
             ),
         ),
     )

@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core.core_schema import CoreSchema
 
-from flambeau_operator.resources.field_problems import LATER, NOT_YET
+from flambeau_operator.resources.field_problems import LATER, NOT_YET, RESERVED
 from flambeau_operator.resources.quantities import DURATION_SCHEMA, Duration
 from flambeau_operator.resources.rules import Rule
 
@@ -51,7 +51,7 @@ def _reserved(type_: str) -> dict[str, Any]:
 
     An undeclared field is dropped by the API server where the client does not ask for strictness.
     """
-    schema: dict[str, Any] = {"type": type_, "description": f"Reserved: it {NOT_YET}."}
+    schema: dict[str, Any] = {"type": type_, "description": RESERVED}
     if type_ == "object":
         schema["x-kubernetes-preserve-unknown-fields"] = True
     if type_ == "array":
