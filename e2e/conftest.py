@@ -107,7 +107,7 @@ def load(tenant):
 @pytest.fixture(scope="session")
 def crd(control_plane):
     """A control plane that knows ModelDeployments."""
-    control_plane.run("apply", "--server-side", "-f", str(CRD))
+    control_plane.run("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
     named = "crd/modeldeployments.serving.flambeau.dev"
     control_plane.run("wait", named, "--for=condition=Established", "--timeout=30s")
     return control_plane

@@ -11,7 +11,7 @@ FOR_MODELS = [
     {
         "apiGroups": ["serving.flambeau.dev"],
         "resources": ["modeldeployments/status"],
-        "verbs": ["update", "patch"],
+        "verbs": ["update"],
     },
     {
         "apiGroups": ["serving.flambeau.dev"],
@@ -19,8 +19,8 @@ FOR_MODELS = [
         "verbs": ["update"],
     },
     {"apiGroups": [""], "resources": ["configmaps", "services", "serviceaccounts"], "verbs": APPLY},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": READ},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": APPLY},
     {
         "apiGroups": ["policy"],
@@ -56,8 +56,21 @@ FOR_ITSELF = [
 ]
 
 
-def grant(cluster, namespace, account, *, watch=()):
+# Where OwnerReferencesPermissionEnforcement is on, only who may delete an object may give it an
+# owner that it had not when it was made.
+FOR_ADOPTING = [
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps", "services", "serviceaccounts"],
+        "verbs": ["delete"],
+    },
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["delete"]},
+]
+
+
+def grant(cluster, namespace, account, *, watch=(), adopting=False):
     """Make a ServiceAccount with the operator's rights; `watch` names its namespaces, or all."""
+    rules = [*FOR_MODELS, *(FOR_ADOPTING if adopting else ())]
     subject = {"kind": "ServiceAccount", "namespace": namespace, "name": account}
     objects = [
         {
@@ -68,9 +81,9 @@ def grant(cluster, namespace, account, *, watch=()):
         *_role("Role", f"{account}-itself", namespace, FOR_ITSELF, subject),
     ]
     for each in watch:
-        objects += _role("Role", f"{namespace}-{account}", each, FOR_MODELS, subject)
+        objects += _role("Role", f"{namespace}-{account}", each, rules, subject)
     if not watch:
-        objects += _role("ClusterRole", f"{namespace}-{account}", None, FOR_MODELS, subject)
+        objects += _role("ClusterRole", f"{namespace}-{account}", None, rules, subject)
     together = {"apiVersion": "v1", "kind": "List", "items": objects}
     cluster.run("apply", "-f", "-", given=json.dumps(together))
 

@@ -48,8 +48,8 @@ def test_each_worker_has_a_device_of_its_own(tenant, archives):
         described = json.loads(
             tenant.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", ask)
         )
-        gpus = sorted(str(each["gpu"]) for each in described[0]["workers"])
-        assert len(set(gpus)) == 2, described
+        devices = {each["gpuUsage"] for each in described[0]["workers"]}
+        assert devices == {"gpuId::0", "gpuId::1"}
 
 
 @pytest.mark.usefixtures("gpus")

@@ -18,7 +18,7 @@ CPU = {
     "type": "Resource",
     "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
 }
-RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "400m"}}
+RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}}
 
 
 def autoscaled(low=1, high=3):
@@ -34,16 +34,19 @@ def test_pods_follow_the_load_up_and_down(tenant, archives, load):
     tenant.apply(archives("busy"), autoscaled())
     tenant.wait("RolledOut")
     assert _asked_for(tenant) == 1
-    with load(tenant.url(), rate=60) as asking:
+    with load(tenant.url(), rate=40):
         until("more pods", lambda: tenant.get()["status"].get("readyReplicas", 0) >= 2, 180)
-    until("one pod again", lambda: len(tenant.pods()) == 1, 240)
-    tenant.wait("RolledOut")
+    with load(tenant.url(), rate=2) as asking:
+        until("one pod again", lambda: len(tenant.pods()) == 1, 240)
+        tenant.wait("RolledOut")
+        asking.more(10)
     assert not asking.summary.failed, asking.summary
     assert tenant.condition("AutoscalingActive")["status"] == "True"
 
 
 def test_who_decides_changes_and_the_number_does_not(tenant, archives):
-    tenant.apply(archives("busy"), echo("busy", workers=1, replicas=2, resources=RESOURCES))
+    fixed = echo("busy", workers=1, replicas=2, resources=RESOURCES)
+    tenant.apply_server_side(archives("busy"), fixed)
     tenant.wait("RolledOut")
     seen = []
 
@@ -57,7 +60,7 @@ def test_who_decides_changes_and_the_number_does_not(tenant, archives):
     tenant.apply_server_side(autoscaled(low=1, high=3))
     until("the autoscaler is there", watch(lambda: tenant.get(kind="hpa")), 30)
     tenant.generation_seen()
-    tenant.apply_server_side(echo("busy", workers=1, replicas=2, resources=RESOURCES))
+    tenant.apply_server_side(fixed)
     until(
         "the autoscaler is gone",
         watch(lambda: not tenant.flambeau.items(tenant.namespace, "hpa")),

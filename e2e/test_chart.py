@@ -1,6 +1,8 @@
 """The chart on a real API server: what is installed stays as it is, and goes as it says."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -71,8 +73,7 @@ NOTHING = {
 }
 WAYS = [
     pytest.param({}, id="as it comes"),
-    pytest.param({"watchNamespaces": ["team-a"]}, id="for one namespace"),
-    pytest.param({"watchNamespaces": ["team-a", "team-b"]}, id="for two namespaces"),
+    pytest.param({"watchNamespaces": ["team-a", "team-b"]}, id="for some namespaces"),
     pytest.param({"replicas": 3}, id="with operators that stand by"),
     pytest.param({"replicas": 0}, id="with the operator stopped"),
     pytest.param(EVERYTHING, id="with every value set"),
@@ -87,6 +88,7 @@ ITS_OWN = {
 COUNTERPARTS = {"data", "rules", "roleRef", "subjects", "spec", "automountServiceAccountToken"}
 
 
+PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 VIEWER, EDITOR = "view", "edit"
 MODEL = {
     "apiVersion": "serving.flambeau.dev/v1alpha1",
@@ -318,6 +320,20 @@ def test_who_edits_a_namespace_edits_its_models_and_who_views_it_views_them(char
     until("the right is gone", lambda: not _may(chart, EDITOR, "team-a", "create", "mdep"))
 
 
+def test_the_prometheus_operator_takes_the_pod_monitor(chart):
+    monitoring = {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}
+    with pytest.raises(ClusterFault, match="PodMonitor"), chart.installed(monitoring):
+        pass  # without its CRDs, Helm names the kind that is not there
+    chart.cluster.run("apply", "--server-side", "-f", str(_pod_monitors_crd()))
+    with chart.installed(monitoring):
+        (monitor,) = (each for each in chart.render(monitoring) if each["kind"] == "PodMonitor")
+        assert chart.live(monitor)["spec"] == monitor["spec"]
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        (container,) = _deployment(chart, {})["spec"]["template"]["spec"]["containers"]
+        assert endpoint["port"] in {port["name"] for port in container["ports"]}
+
+
 def test_the_notes_say_what_to_do_next_in_words_that_work(chart):
     with chart.installed({"watchNamespaces": ["team-a"]}) as notes:
         commands = [line.split() for line in notes.splitlines() if line.startswith("    kubectl ")]
@@ -333,6 +349,17 @@ def test_the_notes_say_what_to_do_next_in_words_that_work(chart):
 def _deployment(chart, values):
     (deployment,) = (each for each in chart.render(values) if each["kind"] == "Deployment")
     return deployment
+
+
+def _pod_monitors_crd():
+    """Return the CRD as its own project ships it: a file of its Go module."""
+    said = subprocess.run(
+        ["go", "mod", "download", "-json", PROMETHEUS_OPERATOR], capture_output=True, check=False
+    )
+    module = json.loads(said.stdout)
+    assert "Dir" in module, module
+    folder = Path(module["Dir"]) / "example" / "prometheus-operator-crd"
+    return folder / "monitoring.coreos.com_podmonitors.yaml"
 
 
 def _apply(chart, model):

@@ -124,7 +124,7 @@ REFUSED = [
         id="a source in a ConfigMap that is not mounted",
     ),
     pytest.param(
-        written(model(**at("configmap://wine/a.mar")), configMaps=[{"name": "wine-2"}]),
+        written(model(**at("configmap://wine-2/a.mar")), configMaps=[{"name": "wine"}]),
         "every configmap://NAME of a source must be in spec.configMaps",
         id="the name of another ConfigMap is not enough if it only begins alike",
     ),

@@ -119,7 +119,7 @@ PATCHES = {
     "one topology is dropped": {
         "spec": {
             "topologySpreadConstraints": [
-                {"topologyKey": "topology.kubernetes.io/zone", "$patch": "delete"}
+                {"topologyKey": "kubernetes.io/hostname", "$patch": "delete"}
             ]
         }
     },

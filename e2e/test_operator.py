@@ -18,7 +18,7 @@ OWN = "flambeau-system"
 def operator(crd, tmp_path_factory):
     """An operator of all namespaces that leads, with the rights that it has in the field."""
     crd.run("create", "namespace", OWN)
-    grant(crd, OWN, "operator")
+    grant(crd, OWN, "operator", adopting=True)
     kubeconfig = crd.kubeconfig_for(OWN, "operator")
     with operating(kubeconfig, tmp_path_factory.mktemp("operator"), OWN) as operator:
         until(lambda: operator.ask("/readyz")[0] == 200)

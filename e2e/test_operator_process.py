@@ -6,8 +6,10 @@ import signal
 
 import pytest
 
+from e2e.cluster import choice
 from e2e.cluster.faults import ClusterFault
-from e2e.operator_process import operating, until
+from e2e.cluster.silence import Relay
+from e2e.operator_process import CRD, operating, until
 from e2e.team import CHILDREN, Team
 
 # The first run on a machine builds Kubernetes.
@@ -99,6 +101,37 @@ def test_an_api_server_that_was_away_is_caught_up_with(crd, start, team):
         team.apply(replicas=3)
         until(lambda: team.replicas() == 3)
         assert operator.ask("/healthz")[0] == 200
+
+
+def test_watches_that_fall_silent_lose_nothing(crd, team, tmp_path):
+    team.apply()
+    watch = [team.namespace]
+    with (
+        Relay(crd) as relay,
+        operating(relay.kubeconfig(tmp_path), tmp_path, team.namespace, watch=watch) as operator,
+    ):
+        team.until_all()
+        team.until_seen()
+        assert relay.fall_silent() >= 8
+        team.apply(replicas=3)
+        team.run("delete", "poddisruptionbudget/vision")
+        # Nobody is told that a connection is dead: the silence itself, of 70 s, is what tells.
+        until(lambda: team.replicas() == 3, 120)
+        team.until_all()
+        assert operator.ask("/healthz")[0] == 200
+
+
+def test_an_operator_that_comes_before_the_crd_waits_and_then_hears(tmp_path):
+    with choice.running(1, tmp_path, print) as bare:
+        bare.run("create", "namespace", "team-a")
+        team = Team(bare, "team-a")
+        with operating(bare.kubeconfig, tmp_path, "default") as operator:
+            until(lambda: operator.ask("/healthz")[0] == 200)
+            assert operator.ask("/readyz")[0] == 503
+            bare.run("apply", "--server-side", "-f", str(CRD))
+            until(lambda: operator.ask("/readyz")[0] == 200)
+            team.apply()
+            team.until_all()
 
 
 def test_settings_that_cannot_be_are_all_named(crd, tmp_path):

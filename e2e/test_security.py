@@ -7,7 +7,6 @@ import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tests.dataplane.signing import bearer
 
 from e2e.flambeau import SYSTEM, echo
@@ -90,7 +89,7 @@ def _operators_key(tenant):
         "-n", SYSTEM, "get", "secret", "flambeau-operator-keys", "-o", "json"
     )
     (text,) = json.loads(secret)["data"].values()
-    return load_pem_private_key(base64.b64decode(text), None)
+    return Ed25519PrivateKey.from_private_bytes(base64.b64decode(text))
 
 
 def _status_of(tenant, url, authorization, method="GET"):

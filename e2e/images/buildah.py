@@ -58,6 +58,7 @@ class Buildah:
             work: an empty folder, removed afterwards.
         """
         store = _Store(self.root, work, self.say)
+        store.forget_unfinished()
         if not store.has(recipe.base.name):
             self._build_base(recipe.base, store, work / "base")
         arguments = [
@@ -111,13 +112,11 @@ class _Store:
 
     def has(self, image: str) -> bool:
         """Whether an image is here."""
-        asked = subprocess.run(
-            [*self._buildah("inspect"), "--type=image", image],
-            env=os.environ | self._environment(),
-            capture_output=True,
-            check=False,
-        )
-        return asked.returncode == 0
+        return self._ask("inspect", "--type=image", image)
+
+    def forget_unfinished(self) -> None:
+        """Remove the containers of builds that failed or were cut off."""
+        self._ask("rm", "--all")
 
     def build(self, image: str, words: list[str]) -> None:
         """Build an image; layers whose making did not change are taken as they are."""
@@ -133,6 +132,12 @@ class _Store:
         # What it notes of mounts must not outlive them.
         places = [f"--root={self.root / 'storage'}", f"--runroot={self.work / 'run'}"]
         return [*APART, "buildah", *places, "--storage-driver=overlay", command]
+
+    def _ask(self, command: str, *words: str) -> bool:
+        argv = [*self._buildah(command), *words]
+        environment = os.environ | self._environment()
+        asked = subprocess.run(argv, env=environment, capture_output=True, check=False)
+        return asked.returncode == 0
 
     def _environment(self) -> dict[str, str]:
         return {**network.environment(), "TMPDIR": str(self.temporary)}

@@ -11,9 +11,8 @@ from e2e.cluster.progress import Say
 from e2e.images import network, recipes, steps
 from e2e.images.recipes import CHECKOUT, Recipe
 
-# PyTorch's own index has builds for CPUs; that of PyPI brings CUDA, twenty times as big.
+# PyTorch's own index has builds for CPUs; PyPI's bring CUDA, twenty times as big.
 TORCH_INDEX = "FLAMBEAU_TORCH_INDEX"
-FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 
 
 def works() -> bool:
@@ -38,8 +37,9 @@ class Docker:
 
     def arguments(self, recipe: Recipe) -> Mapping[str, str]:
         """Return the arguments of the build."""
-        index = os.environ.get(TORCH_INDEX, FOR_CPUS)
-        torch = {"TORCH": "pip", "TORCH_INDEX": index} if recipe.torch else {}
+        torch = {"TORCH": "pip"} if recipe.torch else {}
+        if recipe.torch and (index := os.environ.get(TORCH_INDEX)):
+            torch["TORCH_INDEX"] = index
         return {"VERSION": recipes.version(), **torch}
 
     def build(self, recipe: Recipe, archive: Path, work: Path) -> None:

@@ -33,6 +33,16 @@ def handle(data, context):
 BROKEN = """
 import a_module_that_nobody_has
 """
+LEAVES_A_DAEMON = """
+import subprocess
+
+DAEMON = ["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo $!"]
+
+def handle(data, context):
+    if data is not None:
+        return [int(subprocess.check_output(DAEMON)) for _ in data]
+"""
+"""Answers with its process id."""
 
 
 def write_archive(
@@ -118,9 +128,16 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: Path, *flags: str, addresses: tuple[str, ...] = (), torch: bool = False
+    folder: Path,
+    *flags: str,
+    addresses: tuple[str, ...] = (),
+    torch: bool = False,
+    launcher: tuple[str, ...] = (),
 ) -> Iterator[Server]:
-    """Run `flambeau-runtime` on free ports; its model store is FOLDER/store."""
+    """Run `flambeau-runtime` on free ports; its model store is FOLDER/store.
+
+    A launcher is a command line that becomes the runtime.
+    """
     (folder / "store").mkdir(parents=True, exist_ok=True)
     state = folder / "state"
     anywhere = addresses or tuple(
@@ -128,7 +145,8 @@ def serving(
         for role in ("inference", "management", "metrics")
         for word in (f"--{role}-address", "127.0.0.1:0")
     )
-    command = [sys.executable, "-m", "flambeau_runtime", "--model-store", str(folder / "store")]
+    command = [*launcher, sys.executable, "-m", "flambeau_runtime"]
+    command += ["--model-store", str(folder / "store")]
     output = folder / "output.jsonl"
     with output.open("wb") as written:
         process = subprocess.Popen(

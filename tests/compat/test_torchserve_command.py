@@ -13,7 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.compat.server import call, environment_without_torch, until, write_archive
+from tests.compat.server import (
+    LEAVES_A_DAEMON,
+    call,
+    environment_without_torch,
+    until,
+    write_archive,
+)
+from tests.processes.living import exists, parent
+from tests.processes.subreaper import LAUNCHER
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
@@ -51,6 +59,11 @@ def free_ports(count):
     for it in held:
         it.close()
     return ports
+
+
+def is_listening(port):
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -135,6 +148,27 @@ def test_the_foreground_ends_with_the_signal_and_shows_its_lines(torchserve):
         printed, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "flambeau_runtime.serve - stopped" in printed
+
+
+def test_in_the_foreground_as_pid_1_it_leaves_no_zombies(torchserve):
+    write_archive(torchserve.folder / "store", handler=LEAVES_A_DAEMON, config="minWorkers: 1\n")
+    environment = environment_without_torch(torchserve.folder / "without-torch")
+    command = [sys.executable, "-m", "flambeau_runtime.commands.torchserve", *START]
+    process = subprocess.Popen(
+        [*LAUNCHER, *command, "--foreground"],
+        cwd=torchserve.folder,
+        env={**environment, "TEMP": str(torchserve.folder / "temp")},
+    )
+    try:
+        until(lambda: is_listening(torchserve.ports[1]))
+        until(lambda: call("GET", torchserve.url("/models/classifier", role=1)).status == 200)
+        daemon = call("POST", torchserve.url("/predictions/classifier"), b"{}").json
+        until(lambda: parent(daemon) == process.pid)
+        os.kill(daemon, signal.SIGKILL)
+        until(lambda: not exists(daemon))
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_logs_are_torchserves_files(torchserve):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from flambeau_operator.plan.entries import entry_hash
 from flambeau_operator.plan.plan import Plan
@@ -283,7 +283,7 @@ stories = {
 
 
 @pytest.mark.timeout(120)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(**stories)
 def test_every_history_ends_at_the_goal_or_says_why_not(replicas, limit, eager, story):
     history = History(replicas, limit, eager=eager)

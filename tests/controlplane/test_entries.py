@@ -47,8 +47,8 @@ def test_two_sources_hold_the_same_archive(old, resolved, new, same):
 )
 def test_a_pod_is_told_where_it_finds_what_is_mounted(uri, in_the_pod):
     mounted = {"configMaps": [{"name": "archives"}], "claims": [{"name": "models"}]}
-    (found,) = a_deployment(model_body(source={"uri": uri}), **mounted).spec.models
-    assert target_entry(found).source.uri == in_the_pod
+    deployment = a_deployment(model_body(source={"uri": uri}), **mounted)
+    assert target_entry(deployment.spec.models[0]).source.uri == in_the_pod
 
 
 def model(**changes) -> Model:

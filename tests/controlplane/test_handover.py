@@ -179,7 +179,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(ACTIONS, max_size=20))
 def test_whatever_happens_the_number_is_always_one_that_somebody_asked_for(actions):
     server, spec = Server(), {"replicas": 4}

@@ -361,13 +361,17 @@ def test_the_configuration_reaches_the_runtime_by_the_pods_own_annotation():
 
 
 def test_pods_spread_where_they_can_and_only_there():
-    spread = pod_of(made())["topologySpreadConstraints"]
-    assert [each["topologyKey"] for each in spread] == [
-        "kubernetes.io/hostname",
-        "topology.kubernetes.io/zone",
-    ]
-    assert {each["whenUnsatisfiable"] for each in spread} == {"ScheduleAnyway"}
-    assert "topologySpreadConstraints" not in pod_of(made(scheduling={"topologySpread": "None"}))
+    # One constraint alone: a second one, on zones, would leave out nodes that have none.
+    (spread,) = pod_of(made())["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    anti = pod_of(made())["affinity"]["podAntiAffinity"]
+    (zones,) = anti["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert zones["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
+    pinned = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    assert pod_of(made(scheduling={"affinity": pinned}))["affinity"] == pinned
+    left_alone = pod_of(made(scheduling={"topologySpread": "None"}))
+    assert not {"topologySpreadConstraints", "affinity"} & left_alone.keys()
 
 
 def test_a_queue_is_named_only_where_somebody_keeps_queues():

@@ -292,6 +292,7 @@ def test_without_a_committed_set_of_ours_no_version_comes_in():
         world.advance()
     assert world.defaults() == ["1.0", "1.0"]
     assert conditions(world)["RolledOut"] == ("False", "NameConflict")
+    assert conditions(world)["Stalled"] == ("True", "NameConflict")
     world.children = ChildrenFacts()
     world.settle()
     assert world.defaults() == ["2.0", "2.0"]

@@ -67,7 +67,10 @@ def test_an_entry_may_not_leave_the_archive(tmp_path, make, name, why):
     assert inside(tmp_path) == {"archive.x"}
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(names=st.lists(st.text("./\\aB:\0~", min_size=1, max_size=12), max_size=4))
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("make", [make_mar, make_tgz], ids=["zip", "tar"])
@@ -148,7 +151,10 @@ def test_what_is_no_archive_is_called_that(tmp_path, content, why):
         opened(tmp_path / "x.mar", tmp_path / "target")
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(share=st.floats(0, 0.999))
 @pytest.mark.parametrize("make", [make_mar, make_tgz], ids=["zip", "tar"])
 def test_an_archive_cut_anywhere_is_refused(tmp_path_factory, make, share):
@@ -159,7 +165,10 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path_factory, make, share):
         opened(tmp_path / "archive", tmp_path / "target")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(at=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_a_damaged_zip_is_refused_or_harmless(tmp_path_factory, at, byte):
     tmp_path = tmp_path_factory.mktemp("damaged")

@@ -69,7 +69,7 @@ def test_memory_beyond_what_is_kept_goes_back_to_the_system(monkeypatch):
 
 
 @given(st.lists(st.one_of(st.integers(1, 400_000), st.none()), max_size=60), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_regions_never_overlap_and_all_come_back(steps, dice):
     arena = Arena.create(2 * MIB)
     held = []

@@ -291,7 +291,7 @@ WISHES = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(WISHES)
 async def test_a_model_that_answers_keeps_answering_and_the_last_wish_is_reached(wishes):
     world = World()

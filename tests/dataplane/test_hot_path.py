@@ -109,7 +109,7 @@ async def test_pipelined_refusals_are_answered_in_order_too():
 
 
 @given(st.lists(st.integers(1, 400), max_size=12), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_requests_are_the_same_wherever_the_network_cuts_them(cuts, chunked):
     async def run():
         async with front() as door:
@@ -458,7 +458,7 @@ async def test_malformed_messages_are_refused_and_never_reach_a_handler(data):
 
 
 @given(st.binary(min_size=1, max_size=200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_random_bytes_never_reach_a_handler_nor_harm_the_next_caller(data):
     async def run():
         async with front() as door:
@@ -472,7 +472,7 @@ def test_random_bytes_never_reach_a_handler_nor_harm_the_next_caller(data):
 
 
 @given(st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_mutated_request_is_answered_or_refused_and_harms_no_one(data):
     async def run():
         message = bytearray(request(body=b"hello", Content_Type="text/plain"))

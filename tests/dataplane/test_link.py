@@ -115,13 +115,13 @@ async def attacked(garbage):
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_random_bytes_from_a_worker_end_that_worker_and_nothing_else(garbage):
     assert len(asyncio.run(attacked(garbage))) == 1
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_mutated_answer_ends_in_an_answer_or_a_lost_worker(data):
     frame = bytearray(protocol.pack_end(1, [RowResult(b"body", 200, "ok", (("a", "b"),))]))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -212,4 +212,4 @@ class QueueAndWorkers(RuleBasedStateMachine):
 
 
 class TestQueueAndWorkers(QueueAndWorkers.TestCase):
-    settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=60, stateful_step_count=40)

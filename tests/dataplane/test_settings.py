@@ -55,7 +55,21 @@ def test_models_are_named_or_not(tmp_path):
 
 def test_a_model_deployment_owns_the_runtime_that_is_told_so(tmp_path):
     settings = read("--boot-file", "b.json", "--owner-uid", "u", "--state-dir", tmp_path)
-    assert settings.managed == Managed(Path("b.json").resolve(), "u")
+    assert settings.managed == Managed(Path("b.json").absolute(), "u")
+
+
+def test_a_boot_file_that_is_mounted_is_followed_through_its_link(tmp_path):
+    for generation in ("..old", "..new"):
+        (tmp_path / generation).mkdir()
+        (tmp_path / generation / "models.json").write_text(generation)
+    link = tmp_path / "..data"
+    link.symlink_to("..old")
+    (tmp_path / "models.json").symlink_to("..data/models.json")
+    boot_file = tmp_path / "models.json"
+    settings = read("--boot-file", boot_file, "--owner-uid", "u", "--state-dir", tmp_path)
+    link.unlink()
+    link.symlink_to("..new")
+    assert settings.managed.boot_file.read_text() == "..new"
     assert settings.state_dir == tmp_path
 
 

@@ -271,7 +271,7 @@ def time_passed(seen: Facts, misfortune) -> Facts:
     return Facts(versions, seen.defaults, seen.cautious)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(documents(), worlds(), st.lists(st.booleans(), max_size=5))
 def test_from_any_state_the_answers_reach_the_wish_and_then_there_are_none(wanted, seen, troubles):
     troubles = iter(troubles)
@@ -291,7 +291,7 @@ def test_from_any_state_the_answers_reach_the_wish_and_then_there_are_none(wante
     assert seen.defaults == {it.name: it.default for it in wanted.models if it.default is not None}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(documents(), worlds())
 def test_a_default_that_serves_is_never_retired_before_the_wanted_one_arrived(wanted, seen):
     models = {model.name: model for model in wanted.models}
@@ -306,7 +306,7 @@ def test_a_default_that_serves_is_never_retired_before_the_wanted_one_arrived(wa
             assert seen.versions[key].stage is not Stage.SERVING
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(documents(), worlds())
 def test_nobody_is_made_the_default_who_does_not_serve(wanted, seen):
     for step in plan_steps(wanted, seen):

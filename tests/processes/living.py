@@ -80,6 +80,11 @@ def is_alive(pid):
         return False
 
 
+def exists(pid):
+    """Whether there is such a process; a zombie is one."""
+    return Path(f"/proc/{pid}").exists()
+
+
 def parent(pid):
     """Return the id of a process's parent."""
     with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  read at once

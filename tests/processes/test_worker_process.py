@@ -197,7 +197,8 @@ def test_a_worker_reports_what_its_handler_measured(model_dir):
 
 @given(st.lists(st.binary(max_size=80), min_size=1, max_size=3), st.data())
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_mutated_batch_is_answered_or_ends_the_worker_cleanly(model_dir, bodies, data):
     rows = [Payload("r", b"", body, "text/plain") for body in bodies]

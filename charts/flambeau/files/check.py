@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-WITHIN_S = 60
+WITHIN_S = 30
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from flambeau_operator import health
 from flambeau_operator.doors import Key, Pod, Result, RuntimeClient
 from flambeau_operator.errors import DoorFault, Unavailable
+from flambeau_operator.hearing import Change, Hearing
 from flambeau_operator.kubernetes import discovery, keys, kinds
 from flambeau_operator.kubernetes.client import METADATA_LIST, Api, configuration
 from flambeau_operator.kubernetes.cluster import KubernetesCluster
@@ -31,7 +32,7 @@ from flambeau_operator.resources.pod_state import Document, PodState
 from flambeau_operator.runtime_client import HttpRuntimeClient, Signer
 from flambeau_operator.settings import Settings
 from flambeau_operator.telemetry import Telemetry
-from flambeau_operator.watch import Change, Watch
+from flambeau_operator.watch import Watch
 from flambeau_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ T = TypeVar("T")
 
 RESYNC_S: Final = 600.0
 RETRY_S: Final = 5.0
-GRACE_S: Final = 30.0  # what a list shows, the watch must have told within
 DEAF_S: Final = 300.0  # no bookmark, no event, no list for so long
 
 
@@ -82,8 +82,7 @@ class Operator:
             api, settings.watch_namespaces, changed=self._due, dice=random.random
         )
         self._queue: WorkQueue | None = None  # while we lead
-        self._heard: dict[Key, Change] = {}
-        self._missed: dict[Key, float] = {}  # what a list showed and the watch has not told, since
+        self._hearing = Hearing()
         self._news: dict[Key, float] = {}  # specs that no pod has been told of, since
         self._ready = False
 
@@ -95,9 +94,10 @@ class Operator:
             return wrong
         if self._ready and (silent_s := self._following.silent_s()) > DEAF_S:
             return f"a watch has heard nothing for {silent_s:.0f} s"
-        now = time.monotonic()
-        deaf = [str(key) for key, since in self._missed.items() if now - since > GRACE_S]
-        return f"the watch did not tell of {', '.join(deaf[:5])}" if deaf else None
+        missed = self._hearing.missed(time.monotonic())
+        return (
+            f"the watch did not tell of {missed[0]}, and {len(missed)} in all" if missed else None
+        )
 
     def unready(self) -> str | None:
         """Return why this process cannot take over yet."""
@@ -184,15 +184,11 @@ class Operator:
 
     def _told(self, change: Change) -> None:
         """Take in what the watch says of a ModelDeployment."""
-        before = self._heard.get(change.key)
-        self._missed.pop(change.key, None)
-        if change.deleted:
-            self._heard.pop(change.key, None)
-            self._news.pop(change.key, None)
-        else:
-            self._heard[change.key] = change
-            if before is not None and before.generation != change.generation:
-                self._news[change.key] = time.monotonic()
+        before = self._hearing.generation(change.key)
+        if not self._hearing.hear(change):
+            return
+        if before is not None and before != change.generation:
+            self._news[change.key] = time.monotonic()
         self._due(change.key)
 
     def _reacted(self, document: Document) -> None:
@@ -210,18 +206,8 @@ class Operator:
             except DoorFault as fault:
                 log.warning("cannot resync", extra={"why": str(fault)})
                 continue
-            for key, version in listed.items():
-                if self._is_news(key, version):
-                    self._missed.setdefault(key, time.monotonic())
+            for key in listed.keys() | self._hearing.compare(listed, time.monotonic()):
                 self._due(key)
-            for key in (self._heard.keys() | self._missed.keys()) - listed.keys():
-                self._missed.pop(key, None)
-                self._due(key)
-
-    def _is_news(self, key: Key, version: str) -> bool:
-        """Whether a list is ahead of the watch."""
-        heard = self._heard.get(key)
-        return heard is None or _number(version) > _number(heard.resource_version)
 
     async def _list(self) -> dict[Key, str]:
         """Return every ModelDeployment's resourceVersion."""
@@ -239,12 +225,13 @@ class Operator:
 
     async def _site(self) -> Site:
         settings = self._settings
+        somewhere = (settings.watch_namespaces or (settings.namespace,))[0]
         return Site(
             operator_namespace=settings.namespace,
             default_image=settings.runtime_image,
             default_pull_policy=settings.runtime_pull_policy,
             image_pull_secrets=settings.image_pull_secrets,
-            image_volumes_served=await discovery.serves_image_volumes(self._api),
+            image_volumes_served=await discovery.serves_image_volumes(self._api, somewhere),
             queues_served=await discovery.serves_queues(self._api),
         )
 
@@ -282,10 +269,6 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
         except Unavailable as fault:
             log.warning("not available yet", extra={"why": str(fault)})
             await asyncio.sleep(RETRY_S)
-
-
-def _number(resource_version: str) -> int:
-    return int(resource_version) if resource_version.isdecimal() else 0
 
 
 def _now() -> datetime:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final
 
-from flambeau_operator.errors import Conflict, DoorFault
+from flambeau_operator.errors import Conflict, DoorFault, Rejected
 from flambeau_operator.kubernetes import kinds
 from flambeau_operator.kubernetes.client import Api, Object
 
@@ -31,7 +31,8 @@ class Terms:
 
     duration_s: int = 15  # unchanged for so long, it is anybody's
     renew_s: float = 5.0
-    give_up_s: float = 10.0  # not renewed for so long, the holder stops: before others may start
+    give_up_s: float = 12.0  # not renewed for so long, the holder stops: before others may start
+    try_s: float = 3.0  # a connection that has died silently must leave time for another
     retry_s: float = 1.0  # after a renewal that failed
     look_s: float = 2.0
 
@@ -67,23 +68,24 @@ class Leader:
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work whenever the Lease is ours, until cancelled; then give it back."""
         while True:
-            held = await self._acquired()
+            held, since = await self._acquired()
             log.info("leading", extra={"identity": self._identity})
             self.leads = True
             try:
-                await self._work_while_held(held, work)
+                await self._work_while_held(held, since, work)
             finally:
                 self.leads = False
                 await self._release()
             log.warning("no longer leading", extra={"identity": self._identity})
 
-    async def _acquired(self) -> Object:
-        """Return the Lease once it is ours."""
+    async def _acquired(self) -> tuple[Object, float]:
+        """Return the Lease once it is ours, and when it was asked for."""
         while True:
+            asked_at = _clock()
             with contextlib.suppress(DoorFault):
                 held = await self._try()
                 if held is not None:
-                    return held
+                    return held, asked_at
             await asyncio.sleep(self._terms.look_s)
 
     async def _try(self) -> Object | None:
@@ -99,7 +101,7 @@ class Leader:
 
     def _is_free(self, found: Object) -> bool:
         """Whether its holder has let go, or has not been heard of for the time it asked for."""
-        version, now = str(found["metadata"]["resourceVersion"]), time.monotonic()
+        version, now = str(found["metadata"]["resourceVersion"]), _clock()
         if version != self._seen[0]:
             self._seen = (version, now)
         spec = found.get("spec", {})
@@ -107,10 +109,12 @@ class Leader:
         lasts_s = float(spec.get("leaseDurationSeconds") or self._terms.duration_s)
         return not holder or holder == self._identity or now - self._seen[1] > lasts_s
 
-    async def _work_while_held(self, held: Object, work: Callable[[], Awaitable[None]]) -> None:
+    async def _work_while_held(
+        self, held: Object, since: float, work: Callable[[], Awaitable[None]]
+    ) -> None:
         """Work, and stop at once when the Lease cannot be renewed."""
         working = asyncio.create_task(_running(work), name="leading")
-        renewing = asyncio.create_task(self._renew(held), name="renewing the lease")
+        renewing = asyncio.create_task(self._renew(held, since), name="renewing the lease")
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -120,20 +124,26 @@ class Leader:
         if not working.cancelled() and working.exception() is not None:
             raise working.exception() or RuntimeError
 
-    async def _renew(self, held: Object) -> None:
+    async def _renew(self, held: Object, renewed_at: float) -> None:
         """Renew until that fails for too long, or somebody else has the Lease."""
-        clock = asyncio.get_running_loop().time
-        renewed_at, wait_s = clock(), self._terms.renew_s
-        while clock() + wait_s < renewed_at + self._terms.give_up_s:
+        wait_s = self._terms.renew_s
+        while _clock() + wait_s < renewed_at + self._terms.give_up_s:
             await asyncio.sleep(wait_s)
-            asked_at = clock()
+            asked_at = _clock()
+            by = min(asked_at + self._terms.try_s, renewed_at + self._terms.give_up_s)
             try:
-                async with asyncio.timeout_at(renewed_at + self._terms.give_up_s):
+                async with asyncio.timeout_at(by):
                     held = await self._renewed(held)
                 renewed_at, wait_s = asked_at, self._terms.renew_s
             except Conflict as conflict:
                 log.warning("the lease was taken", extra={"why": str(conflict)})
                 return
+            except Rejected as rejected:
+                if rejected.status == HTTPStatus.NOT_FOUND:
+                    log.warning("the lease was deleted")
+                    return
+                log.warning("the lease is not renewed", extra={"why": str(rejected)})
+                wait_s = self._terms.retry_s
             except (DoorFault, TimeoutError) as fault:
                 log.warning("the lease is not renewed", extra={"why": str(fault)})
                 wait_s = self._terms.retry_s
@@ -177,6 +187,11 @@ class Leader:
                 "leaseTransitions": transitions,
             },
         }
+
+
+def _clock() -> float:
+    """Return seconds of a clock that nobody sets; what is measured lies within this process."""
+    return asyncio.get_running_loop().time()
 
 
 async def _running(work: Callable[[], Awaitable[None]]) -> None:

@@ -35,6 +35,7 @@ def configure(level: int) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # These tell of every object and every connection.
-    for name in ("kopf", "aiohttp.access", "asyncio"):
+    for name in ("kopf", "kubernetes", "asyncio"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # Warns at each start that signals do not reach its thread: they must not.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import kopf
 
 from flambeau_operator import names
 from flambeau_operator.doors import Key
+from flambeau_operator.hearing import Change
 from flambeau_operator.kubernetes import kinds
 from flambeau_operator.kubernetes.client import Access
 
@@ -26,16 +27,6 @@ log = logging.getLogger(__name__)
 
 AGAIN_S: Final = 2.0
 STOPPING_S: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a watch event says of a ModelDeployment; what it is now is read from the API."""
-
-    key: Key
-    resource_version: str
-    generation: int
-    deleted: bool
 
 
 class Endless:
@@ -130,10 +121,20 @@ class Watch:
             key=Key(metadata["namespace"], metadata["name"]),
             resource_version=str(metadata["resourceVersion"]),
             generation=int(metadata.get("generation", 0)),
+            asked=_asked(metadata),
             deleted=event["type"] == "DELETED",
         )
         if self._loop is not None and not self._stop.is_set():
             self._loop.call_soon_threadsafe(self._changed, change)
+
+
+def _asked(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(metadata["uid"]),
+        str(metadata.get("generation", "")),
+        json.dumps(metadata.get("annotations", {}), sort_keys=True),
+        str(metadata.get("deletionTimestamp", "")),
+    )
 
 
 def _settings() -> kopf.OperatorSettings:

@@ -165,7 +165,8 @@ def _managed(arguments: argparse.Namespace) -> Managed | None:
             "--boot-file, --owner-uid and --state-dir go together: the file that a ModelDeployment"
             " boots this runtime from, its uid, and where the last accepted document is kept"
         )
-    return Managed(Path(arguments.boot_file).resolve(), arguments.owner_uid)
+    # Not resolved: a mounted ConfigMap changes by a link on the way to the file.
+    return Managed(Path(arguments.boot_file).absolute(), arguments.owner_uid)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import InvalidSettings
+from flambeau_runtime.serving import orphans
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.start_models import StartModels, workers_at_start
@@ -87,6 +88,7 @@ async def serve(
     for warning in settings.warnings:
         log.warning("configuration", extra={"why": warning})
     async with _signals() as signals, AsyncExitStack() as stack:
+        stack.enter_context(orphans.buried())
         parts = await _build(settings, telemetry, stack)
         doors = _Doors(parts, sockets)
         await doors.open()

@@ -26,7 +26,7 @@ class Surroundings:
     key: Key
     owner_uid: str
     adopt: bool  # may take over what an owner who is gone has left
-    objects: Mapping[Kind, Object]  # those that exist
+    objects: dict[Kind, Object]  # those that exist
 
     def verdict(self, kind: Kind) -> Verdict:
         """Return whose the object of this kind is."""

@@ -31,10 +31,10 @@ JSON: Final = "application/json"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 APPLY: Final = "application/apply-patch+yaml"
-MERGE: Final = "application/merge-patch+json"
 TIMEOUT_S: Final = 10.0
 PAGE: Final = 500
 TRIES_WHEN_BUSY: Final = 3
+MOST_AT_ONCE: Final = 16  # questions; each connection costs 300 KiB, whatever it carries
 LONGEST_PAUSE_S: Final = 30.0
 # The API server answers so, with 500, when a manifest names a field that its schema lacks.
 UNKNOWN_FIELD: Final = "field not declared in schema"
@@ -42,6 +42,10 @@ UNKNOWN_FIELD: Final = "field not declared in schema"
 
 class Expired(Unavailable):
     """The history that a watch or a page asked for is gone (410): list again."""
+
+
+class FellSilent(Unavailable):
+    """A watch that nothing was heard of, not even a bookmark: its connection may be dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Api:
         self._configuration = configuration
         self._client = ApiClient(configuration)
         self._client.user_agent = "flambeau-operator"
+        self._asking = asyncio.Semaphore(MOST_AT_ONCE)
         self._pause_until = 0.0  # the API server asked for a pause: Retry-After
 
     async def __aenter__(self) -> Self:
@@ -123,9 +128,11 @@ class Api:
             if not more:
                 return
 
-    async def create(self, path: str, body: Object) -> Object:
+    async def create(self, path: str, body: Object, *, dry_run: bool = False) -> Object:
         """Make an object; Conflict when there is one of that name."""
         query = [("fieldManager", names.MANAGER)]
+        if dry_run:
+            query.append(("dryRun", "All"))
         return await self._ask("POST", path, query, body=body)
 
     async def replace(self, path: str, body: Object) -> Object:
@@ -133,13 +140,9 @@ class Api:
         query = [("fieldManager", names.MANAGER)]
         return await self._ask("PUT", path, query, body=body)
 
-    async def apply(
-        self, path: str, body: Object, *, manager: str = names.MANAGER, dry_run: bool = False
-    ) -> Object:
+    async def apply(self, path: str, body: Object, *, manager: str = names.MANAGER) -> Object:
         """Apply on the server, taking over the fields that are named."""
         query = [("fieldManager", manager), ("force", "true")]
-        if dry_run:
-            query.append(("dryRun", "All"))
         return await self._ask("PATCH", path, query, body=body, content=APPLY)
 
     async def delete(self, path: str, uid: str) -> None:
@@ -159,7 +162,8 @@ class Api:
 
         Raises:
             Expired: what happened since that resourceVersion is not known any more.
-            Unavailable: the connection broke, or was silent for `silence_s`.
+            FellSilent: nothing came for `silence_s`.
+            Unavailable: the connection broke, or could not be had.
         """
         async with self._open(path, [("watch", "true"), *query], accept) as response:
             async for line in _lines(response, silence_s):
@@ -203,7 +207,7 @@ class Api:
         accept: str,
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with self._asking, asyncio.timeout(TIMEOUT_S):
                 response = await self._send(method, path, query, body, content, accept)
                 return response.status, response.headers, await response.read()
         except TimeoutError as error:
@@ -249,7 +253,7 @@ class Api:
                     _judge(_status_of(text), response.status, response.headers)
             yield response
         except TimeoutError as error:
-            raise Unavailable("the watch fell silent") from error
+            raise FellSilent("nothing is heard of a watch") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(f"the watch broke: {error}") from error
         finally:

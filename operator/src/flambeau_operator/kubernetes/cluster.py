@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from flambeau_operator import names
 from flambeau_operator.doors import Key, Outcome, Pod, Ref
-from flambeau_operator.errors import Conflict, DoorFault, Rejected, Unavailable
+from flambeau_operator.errors import Conflict, DoorFault, InvalidSpec, Rejected, Unavailable
 from flambeau_operator.kubernetes import children, kinds
 from flambeau_operator.kubernetes.apply import Applier, Memory
 from flambeau_operator.kubernetes.children import Surroundings
@@ -38,7 +38,8 @@ LONGEST_NOTE: Final = 1024
 class _Known:
     """What is kept of one ModelDeployment between the calls of a pass, and what outlives it."""
 
-    body: Object = field(default_factory=dict)  # as read last
+    adopt: bool = False  # may take over what an owner who is gone has left
+    without_effect: tuple[str, ...] = ()
     seen: Surroundings | None = None  # read in this pass, and not acted upon yet
     memory: Memory = field(default_factory=Memory)
 
@@ -78,7 +79,10 @@ class KubernetesCluster:
             self._known.pop(key, None)
             return None
         known = self._known.setdefault(key, _Known())
-        known.body, known.seen = body, None
+        annotations = body["metadata"].get("annotations", {})
+        known.adopt = annotations.get(names.ADOPT) == "true"
+        known.without_effect = self._without_effect(body)
+        known.seen = None
         return body
 
     async def list_pods(self, ref: Ref) -> tuple[Pod, ...]:
@@ -92,7 +96,8 @@ class KubernetesCluster:
         """See `doors.Cluster`."""
         known = self._of(ref)
         known.seen = await self._read(ref)
-        return _document(known.seen.ours(kinds.CONFIG_MAPS))
+        boot = _boot(known.seen.ours(kinds.CONFIG_MAPS))
+        return boot.document if boot else None
 
     async def read_children(self, ref: Ref) -> ChildrenFacts:
         """See `doors.Cluster`."""
@@ -100,15 +105,16 @@ class KubernetesCluster:
         if known.seen is None:
             known.seen = await self._read(ref)
         refusals = tuple(known.memory.refusals.values())
-        return known.seen.facts(known.memory.wanted, refusals, self._without_effect(known.body))
+        return known.seen.facts(known.memory.wanted, refusals, known.without_effect)
 
     async def apply_children(self, ref: Ref, children: Children) -> tuple[Outcome, ...]:
         """See `doors.Cluster`."""
         known = self._of(ref)
         seen = known.seen or await self._read(ref)
         known.seen = None
+        renewed = await self._renew_keys(ref, seen)
         applier = Applier(self._api, self._site, known.memory, lambda: self._fence(ref))
-        return await applier.apply(seen, children)
+        return (*renewed, *await applier.apply(seen, children))
 
     async def commit(self, ref: Ref, document: Document) -> None:
         """See `doors.Cluster`."""
@@ -167,12 +173,13 @@ class KubernetesCluster:
         return self._known.setdefault(ref.key, _Known())
 
     async def _read(self, ref: Ref) -> Surroundings:
-        annotations = self._of(ref).body.get("metadata", {}).get("annotations", {})
-        adopt = annotations.get(names.ADOPT) == "true"
-        return await children.read(self._api, ref.key, ref.uid, adopt=adopt)
+        return await children.read(self._api, ref.key, ref.uid, adopt=self._of(ref).adopt)
 
     def _without_effect(self, body: Object) -> tuple[str, ...]:
-        return on_kubernetes(parse(body).spec, self._site) if body else ()
+        try:
+            return on_kubernetes(parse(body).spec, self._site)
+        except InvalidSpec:
+            return ()  # whoever reads the object says what is wrong with it
 
     async def _fence(self, ref: Ref) -> None:
         """Raise Conflict unless the object of this uid is there to stay."""
@@ -180,6 +187,25 @@ class KubernetesCluster:
         metadata = body["metadata"] if body else {}
         if metadata.get("uid") != ref.uid or "deletionTimestamp" in metadata:
             raise Conflict(f"{ref.key} with uid {ref.uid} is gone")
+
+    async def _renew_keys(self, ref: Ref, seen: Surroundings) -> tuple[Outcome, ...]:
+        """Let pods accept our calls whose committed set names other keys.
+
+        So an operator that was installed anew, with another key, gets hold of what an earlier one
+        has left: pods look at the mounted file again.
+        """
+        live = seen.objects.get(kinds.CONFIG_MAPS)
+        boot = _boot(live) if live and seen.verdict(kinds.CONFIG_MAPS) is Verdict.OURS else None
+        if boot is None or set(self._public_keys) <= set(boot.public_keys):
+            return ()
+        name = names.models_config_map(ref.key.name)
+        path = kinds.CONFIG_MAPS.path(ref.key.namespace, name)
+        await self._fence(ref)
+        try:
+            await self._api.apply(path, self._boot_manifest(ref, boot.document, live))
+        except DoorFault as fault:
+            return (Outcome("renew keys", name, str(fault)),)
+        return (Outcome("renew keys", name),)
 
     def _boot_manifest(
         self, ref: Ref, document: Document, live: Object | None
@@ -242,11 +268,20 @@ def _owner_reference(ref: Ref) -> Mapping[str, Any]:
     }
 
 
-def _document(config_map: Object | None) -> Document | None:
+@dataclass(frozen=True, slots=True)
+class _Boot:
+    """What a pod boots from."""
+
+    document: Document
+    public_keys: tuple[str, ...]
+
+
+def _boot(config_map: Object | None) -> _Boot | None:
     """Return what a ConfigMap holds; a broken one is made anew from the pods."""
     if config_map is None:
         return None
     try:
-        return document_from_json(json.loads(config_map["data"][BOOT_KEY])["document"])
+        content = json.loads(config_map["data"][BOOT_KEY])
+        return _Boot(document_from_json(content["document"]), tuple(content["publicKeys"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -20,11 +20,15 @@ Without it a field that is no longer wanted could not be told from one that neve
 
 def stamped(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest with its own hash in an annotation."""
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     metadata = manifest["metadata"]
-    annotations = {**metadata.get("annotations", {}), APPLIED: digest}
+    annotations = {**metadata.get("annotations", {}), APPLIED: digest(manifest)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def digest(value: object) -> str:
+    """Return a short hash of a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def projected(live: Any, wanted: Any) -> Any:  # noqa: ANN401  JSON as it comes

@@ -22,6 +22,7 @@ from flambeau_operator.kubernetes.client import (
     METADATA_ONLY,
     Api,
     Expired,
+    FellSilent,
     Object,
 )
 from flambeau_operator.kubernetes.kinds import Kind
@@ -91,7 +92,9 @@ class Informer(Generic[T]):
         self._backoff = backoff or Backoff()
         self._store: dict[tuple[str, str], Kept[T]] = {}
         self.synced = asyncio.Event()
-        self.heard_at = time.monotonic()  # when the API server last said something
+        # When something came last, or it was known why nothing can: an API server that is away
+        # makes nobody deaf.
+        self.heard_at = time.monotonic()
 
     def owned_by(self, owner: Key) -> Iterator[tuple[str, T]]:
         """Yield name and content of what belongs to an object."""
@@ -111,6 +114,7 @@ class Informer(Generic[T]):
                 log.info("list again", extra={"path": self._path})
             except DoorFault as fault:
                 failures += 1
+                self.heard_at = time.monotonic()
                 wait_s = self._backoff.wait_s(failures, self._dice())
                 log.warning("cannot list", extra={"path": self._path, "why": str(fault)})
                 await asyncio.sleep(wait_s)
@@ -147,6 +151,8 @@ class Informer(Generic[T]):
             except _Broken as broken:
                 failures = 1 if broken.version != version else failures + 1
                 version = broken.version
+                if not isinstance(broken.__cause__, FellSilent):
+                    self.heard_at = time.monotonic()
                 await asyncio.sleep(self._backoff.wait_s(failures, self._dice()))
 
     async def _watch(self, version: str) -> str:

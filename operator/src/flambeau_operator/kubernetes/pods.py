@@ -37,7 +37,8 @@ def read_pod(body: Object) -> Pod:
         owner_uid=labels.get(names.UID_LABEL, ""),
         template_hash=labels.get(names.TEMPLATE_LABEL, ""),
         address=_address(status.get("podIP", "")),
-        running=running is not None,
+        # Before its startup probe has passed, nobody answers yet.
+        running=running is not None and runtime.get("started", True),
         terminating="deletionTimestamp" in metadata,
         restarts=int(runtime.get("restartCount", 0)),
         started_at=datetime.fromisoformat(running["startedAt"]) if running else None,

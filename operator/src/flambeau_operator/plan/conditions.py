@@ -193,7 +193,7 @@ def _models_ready(findings: Findings, models: Sequence[ModelStatus]) -> Finding:
         return Finding(kind, "Unknown", Reason.MANAGEMENT_UNREACHABLE, _silence(findings))
     unready = _unready(findings, models)
     if findings.fleet.reporters and not unready:
-        return Finding(kind, "True", Reason.ALL_MODELS_SERVING)
+        return Finding(kind, "True", Reason.ALL_MODELS_SERVING, "every pod has every model ready")
     return Finding(kind, "False", Reason.MODELS_NOT_READY, unready or "no pod has answered yet")
 
 

@@ -210,21 +210,35 @@ def _scheduling(name: str, scheduling: Scheduling) -> Object:
         found["tolerations"] = [
             each.model_dump(by_alias=True, exclude_none=True) for each in scheduling.tolerations
         ]
-    if scheduling.affinity:
-        found["affinity"] = scheduling.affinity
     if scheduling.priority_class_name:
         found["priorityClassName"] = scheduling.priority_class_name
     if scheduling.topology_spread == "Auto":
-        topologies = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
-        found["topologySpreadConstraints"] = [_spread(name, each) for each in topologies]
+        found["topologySpreadConstraints"] = [_spread_over_nodes(name)]
+        found["affinity"] = _away_from_a_zone(name)
+    if scheduling.affinity:
+        found["affinity"] = scheduling.affinity
     return found
 
 
-def _spread(name: str, topology: str) -> Object:
+def _away_from_a_zone(name: str) -> Object:
+    """Return the wish for other zones.
+
+    It is no second spread constraint: those count only nodes that have the labels of all of them,
+    and where nodes have no zones none would be left to spread over.
+    """
+    term = {
+        "topologyKey": "topology.kubernetes.io/zone",
+        "labelSelector": {"matchLabels": pod_selector(name)},
+    }
+    preferred = [{"weight": 100, "podAffinityTerm": term}]
+    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+
+
+def _spread_over_nodes(name: str) -> Object:
     return {
         "maxSkew": 1,
-        "topologyKey": topology,
-        # A wish, never a reason not to run: most clusters have nodes enough, many have one zone.
+        "topologyKey": "kubernetes.io/hostname",
+        # A wish, never a reason not to run.
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": pod_selector(name)},
         # Old and new pods of a rolling Deployment are not weighed against each other.

@@ -60,10 +60,14 @@ class PodFacts:
 
     @property
     def ready(self) -> bool:
-        """Whether it serves every required model, by its own word or else by the probe's."""
+        """Whether it serves every required model, and is sent requests.
+
+        Both must say so: what the pod knows comes first, what the environment's probe finds is what
+        a Service goes by. Of a silent pod only the second is known.
+        """
         if self.state is None:
             return self.probed_ready is True
-        return self.state.ready and not self.state.draining
+        return self.state.ready and not self.state.draining and self.probed_ready is not False
 
 
 @dataclass(frozen=True, slots=True)

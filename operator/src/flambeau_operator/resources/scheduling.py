@@ -47,7 +47,7 @@ class Scheduling(Wish):
     affinity: Opaque | None = None
     """As core/v1's Affinity, handed through."""
     topology_spread: Literal["Auto", "None"] = "Auto"
-    """Auto spreads the pods over nodes and zones where that is possible."""
+    """Auto spreads the pods over nodes, and over zones unless affinity is given, where it can."""
     priority_class_name: Text = ""
     """The pods' PriorityClass; empty takes the cluster's default."""
     queue_name: Text = ""

@@ -107,8 +107,19 @@ class Gone:
     code: int | None
 
 
+_watched: set[int] = set()
+"""Children are the process's, not an object's: whoever waits for all of them has to know these."""
+
+
+def is_watched(pid: int) -> bool:
+    """Tell whether the exit status of a process is awaited by `watch_exit`."""
+    return pid in _watched
+
+
 def watch_exit(process: WorkerProcess, look: Callable[[], Gone | None]) -> None:
     """See the end of a process, and have it looked up (and reaped) by `look`."""
+    _watched.add(process.pid)
+    process.exited.add_done_callback(lambda _: _watched.discard(process.pid))
     try:
         fd = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # not Linux, a sandboxed kernel, or reaped already
@@ -142,7 +153,14 @@ def ended_child(child: subprocess.Popen[bytes]) -> Gone | None:
 
 
 def is_gone(pid: int) -> Gone | None:
-    """Look for a process that is nobody's child here."""
+    """Look for a process that somebody else has started.
+
+    It is a child of this process if its parent died and orphans come here.
+    """
+    with suppress(ChildProcessError):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return Gone(os.waitstatus_to_exitcode(status))
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,0 +1,29 @@
+"""Kubernetes, too, is what the operator's core expects of a Cluster; with real pods."""
+
+import sys
+
+import pytest
+
+from e2e.operator_process import CHECKOUT
+
+# The first run on a machine builds Kubernetes and the images.
+pytestmark = pytest.mark.timeout(3600)
+
+
+@pytest.fixture
+def equipped(flambeau):
+    """A cluster with the definition and the images, and nobody else who looks after objects."""
+    with flambeau.without_operator():
+        yield flambeau.cluster
+
+
+def test_kubernetes_passes_the_suite_of_every_cluster(equipped):
+    told = equipped.inside(
+        "env",
+        f"--chdir={CHECKOUT}",
+        f"CONTRACT_KUBECONFIG={equipped.kubeconfig}",
+        f"CONTRACT_KUBECTL={equipped.kubectl}",
+        *[sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "e2e/on_kubernetes.py"],
+        timeout_s=1500,
+    )
+    assert " passed" in told
