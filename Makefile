@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by images and cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test test-all check lint types contracts processes bench format clean cluster-up cluster-down crds images
+.PHONY: help setup example demo test test-all check lint types contracts processes bench bench-operator format clean cluster-up cluster-down crds images
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -64,9 +64,13 @@ contracts: setup  ## import-linter: the directions of the house
 processes: setup  ## the tests that start real processes
 	$(BIN)/pytest -m process
 
-bench: setup  ## measure beside mosec; prints ratios (takes a while)
+bench: setup  ## measure beside mosec, and the operator; prints tables (takes a while)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.footprint
+	$(BIN)/python -B -m bench.operator_cost
+
+bench-operator: setup  ## only the operator, on a real Kubernetes (Linux, root; builds it)
+	$(BIN)/python -B -m bench.operator_cost
 
 crds: setup  ## write the CRD from the types: crds/, the chart's template, docs/fields.md
 	mkdir -p crds charts/flambeau/templates

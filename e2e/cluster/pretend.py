@@ -17,6 +17,7 @@ from e2e.cluster.faults import NotReady, ProgramDied, tail
 from e2e.cluster.progress import on_stderr
 
 LABEL = "flambeau.test/pretended"
+LEASE_S = 40
 PODS = "10.248.0.0/16"  # the addresses of pods that have their own
 NODE_READY = """
 conditions:
@@ -86,6 +87,8 @@ def _kwok(
     stages, log = folder / "stages.yaml", folder / "kwok.log"
     stages.write_text("\n---\n".join(json.dumps(stage) for stage in _stages(address)))
     words = [f"--kubeconfig={cluster.kubeconfig}", f"--config={stages}", f"--cidr={PODS}"]
+    # Without a lease that is renewed, nodes and their pods count as lost after a minute.
+    words.append(f"--node-lease-duration-seconds={LEASE_S}")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [tools.kwok(on_stderr), *words, f"--manage-nodes-with-label-selector={LABEL}=yes"],

@@ -277,6 +277,8 @@ async def configuration(kubeconfig: Path | None) -> Configuration:
         where = f"KUBECONFIG={kubeconfig}" if kubeconfig else "the pod's service account"
         raise InvalidSettings([f"{where} cannot be used: {error}"]) from error
     found.connection_pool_maxsize = 0  # watches hold a connection each
+    # Else each call reads ~/.netrc, in a thread; a proxy, if any, stands in the kubeconfig.
+    found.client_session_kwargs = {"trust_env": False}
     return found
 
 
