@@ -43,10 +43,11 @@ test: lint types contracts  ## lint, types, import contracts, and every test tha
 	@echo "          make test-all runs them too, as root on Linux, and builds what it needs"
 
 test-all: lint types contracts  ## everything that CI runs: the same, and a real Kubernetes (Linux, root; builds it)
-	e2e/packages.sh
+	e2e/cluster/packages.sh
+	e2e/images/packages.sh
 	$(BIN)/python -B -m e2e.cluster build
-	$(BIN)/python -B -m e2e.images build
-	$(BIN)/pytest tests e2e
+	$(BIN)/python -B -m e2e.images
+	$(BIN)/python -B -m e2e.everything
 
 check: lint types contracts  ## the quick part of it: no test that starts processes
 	$(BIN)/pytest -m "not process" -q

@@ -14,6 +14,17 @@ from e2e.operator_process import CRD, operating
 from e2e.operator_rights import grant
 from e2e.team import Team
 
+# While much else of a run is still being set up, these have the machine to themselves.
+UNDER_LOAD = {"test_classifier.py", "test_nothing_is_lost.py"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what needs pods that run, so that it can be run apart; first what asks under load."""
+    items.sort(key=lambda item: item.path.name not in UNDER_LOAD)
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.tier2)
+
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory):
