@@ -5,6 +5,7 @@ import json
 import pytest
 
 from e2e.cluster.pretend import LABEL, pretended
+from e2e.waiting import until
 
 # The first run on a machine builds Kubernetes, and kwok.
 pytestmark = pytest.mark.timeout(1800)
@@ -40,6 +41,16 @@ def test_pods_that_pretend_can_share_an_address_where_somebody_answers(
         address = ["get", "pods", "-o", "jsonpath={.items[0].status.podIP}"]
         assert control_plane.run("-n", fresh_name, *address) == "127.0.0.1"
         control_plane.run("-n", fresh_name, "delete", "deployment", "web")
+
+
+def test_nodes_that_pretend_renew_their_leases_or_their_pods_would_count_as_lost(
+    control_plane, tmp_path
+):
+    with pretended(control_plane, tmp_path) as nodes:
+        lease = ["-n", "kube-node-lease", "get", "lease", *nodes]
+        renewed = [*lease, "-o", "jsonpath={.spec.renewTime}"]
+        first = until("there is a lease", lambda: control_plane.run(*renewed))
+        until("it is renewed", lambda: control_plane.run(*renewed) != first)
 
 
 def test_beside_real_nodes_only_who_asks_for_it_pretends(cluster, fresh_name, tmp_path):
