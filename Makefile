@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
-# Nothing is written outside this folder but by uv, to its cache, and by cluster-up: e2e/README.md says where.
+# Nothing is written outside this folder but by uv, to its cache, and by images and cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test check lint types contracts processes bench format clean cluster-up cluster-down
+.PHONY: help setup example demo test check lint types contracts processes crds bench format clean images cluster-up cluster-down
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -60,18 +60,29 @@ bench: setup  ## measure beside mosec; prints ratios (takes a while)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.footprint
 
+crds: setup  ## write the CRD from the types: crds/, the chart's template, docs/fields.md
+	mkdir -p crds charts/flambeau/templates
+	$(BIN)/python -m flambeau_operator.resources.crd >crds/modeldeployments.serving.flambeau.dev.yaml
+	$(BIN)/python -m flambeau_operator.resources.crd --helm >charts/flambeau/templates/crd.yaml
+	$(BIN)/python -m flambeau_operator.resources.crd --fields >docs/fields.md
+
 format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:  ## remove what the targets made: environments, caches, built archives
 	rm -rf .venv .uv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf examples/classifier/build bench/build bench/.venv-*
+	rm -rf examples/classifier/build examples/classifier/wine-archives examples/classifier/wine-archives.yaml
+	rm -rf bench/build bench/.venv-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+images:  ## build the images, with docker or as root with buildah; prints where their archives are
+	@$(PYTHON) -B -m e2e.images
+
 TIER ?= 2
-cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only)
-	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER)
+NODES ?= 1
+cluster-up:  ## a Kubernetes of its own to develop with; prints how to use it (TIER=1: control plane only; NODES=2)
+	@$(PYTHON) -B -m e2e.cluster up --tier $(TIER) --nodes $(NODES)
 
 cluster-down:  ## remove it and every trace
 	@$(PYTHON) -B -m e2e.cluster down

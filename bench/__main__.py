@@ -40,7 +40,7 @@ def cases() -> list[Case]:
         delay_ms=2,
         body=JSON_BODY,
         serialized=EXAMPLE / "build" / "model-1.0.pt",
-        extra=(EXAMPLE / "index_to_name.json",),
+        extra=(EXAMPLE / "labels" / "index_to_name.json",),
         expected={1: 5.0, 32: 1.4, 128: 1.7},
     )
     return [

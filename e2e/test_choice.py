@@ -1,5 +1,6 @@
 """Which cluster is taken: the one that is named, else kind where docker works, else our own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,11 @@ KIND = """#!/bin/sh
 echo "kind $*" >>"$0.asked"
 case "$1 $2" in
 "get clusters") if [ -e "$0.runs" ]; then echo flambeau; fi ;;
-"create cluster") touch "$0.runs"; : >"${4#--kubeconfig=}" ;;
+"create cluster")
+    touch "$0.runs"
+    : >"${4#--kubeconfig=}"
+    case "$*" in *" --config=-") cat >"$0.given" ;; esac
+    ;;
 "delete cluster") rm "$0.runs" ;;
 esac
 """
@@ -46,6 +51,20 @@ def test_kind_is_asked_once_for_a_cluster_and_deletes_what_it_made(machine, tmp_
     assert asked.count(create) == 1
     assert asked[-1].startswith("kind delete cluster --name=flambeau")
     assert not place.root.parent.exists()
+
+
+def test_kind_is_given_as_many_nodes_as_are_wanted_besides_the_control_plane(machine):
+    _cluster("up", "--nodes", "2")
+    nodes = json.loads((machine / "kind.given").read_text())["nodes"]
+    assert [node["role"] for node in nodes] == ["control-plane", "worker", "worker"]
+    _cluster("down")
+
+
+def test_a_named_cluster_with_too_few_nodes_is_said_so(machine, monkeypatch, control_plane):
+    (machine / "kubectl").unlink()
+    (machine / "kubectl").symlink_to(control_plane.kubectl.resolve())
+    monkeypatch.setenv("FLAMBEAU_CLUSTER", str(control_plane.kubeconfig))
+    assert "has nodes []; 2 are wanted" in _cluster("up", "--nodes", "2", status=1)
 
 
 def test_somebody_elses_kind_cluster_is_left_alone(machine):

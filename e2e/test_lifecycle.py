@@ -18,12 +18,14 @@ from e2e.cluster.place import Place, process_start
 # The first run on a machine builds Kubernetes.
 pytestmark = pytest.mark.timeout(1800)
 
+SIZES = [(1, 1), (2, 1), (2, 2)]
 KEEP_ONE = """
 import sys
 from pathlib import Path
 from e2e.cluster import launch
 from e2e.cluster.place import Place
-with launch.running(int(sys.argv[1]), Place(Path(sys.argv[2])), lambda _: None):
+tier, nodes, folder = sys.argv[1:]
+with launch.running(int(tier), Place(Path(folder)), lambda _: None, int(nodes)):
     print("up", flush=True)
     sys.stdin.read()
 """
@@ -47,10 +49,10 @@ def place(tmp_path):
     return Place(tmp_path / "flambeau" / "cluster")
 
 
-@pytest.mark.parametrize("tier", [1, 2])
-def test_a_cluster_dies_with_the_process_that_wanted_it(tmp_path, tier):
+@pytest.mark.parametrize(("tier", "nodes"), SIZES)
+def test_a_cluster_dies_with_the_process_that_wanted_it(tmp_path, tier, nodes):
     place = Place(tmp_path / "cluster")
-    argv = [sys.executable, "-c", KEEP_ONE, str(tier), str(place.root)]
+    argv = [sys.executable, "-c", KEEP_ONE, str(tier), str(nodes), str(place.root)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(argv, cwd=CHECKOUT, **pipes) as process:
         assert process.stdout.readline() == b"up\n"
@@ -60,9 +62,9 @@ def test_a_cluster_dies_with_the_process_that_wanted_it(tmp_path, tier):
     _until(lambda: _gone(place, programs))
 
 
-@pytest.mark.parametrize("tier", [1, 2])
-def test_down_removes_what_a_killed_keeper_left(command, place, tier):
-    assert command("up", "--tier", str(tier)).returncode == 0
+@pytest.mark.parametrize(("tier", "nodes"), SIZES)
+def test_down_removes_what_a_killed_keeper_left(command, place, tier, nodes):
+    assert command("up", "--tier", str(tier), "--nodes", str(nodes)).returncode == 0
     programs = _programs_of(place)
     os.kill(place.keeper().pid, signal.SIGKILL)
     assert command("down").returncode == 0
@@ -77,6 +79,14 @@ def test_a_second_up_finds_the_first_ones_cluster(command, place):
     assert "it runs already" in again.stderr
     assert f"export KUBECONFIG={place.kubeconfig}" in again.stdout
     assert place.keeper() == keeper
+
+
+def test_a_cluster_that_is_too_small_is_not_taken_for_a_larger_one(command, place):
+    assert command("up", "--nodes", "1").returncode == 0
+    larger = command("up", "--nodes", "2")
+    assert larger.returncode == 1
+    assert "a smaller cluster (tier 2, nodes: 1) runs in" in larger.stderr
+    assert place.keeper().alive
 
 
 def test_down_without_a_cluster_does_nothing(command, place):
@@ -138,7 +148,8 @@ def _programs_of(place):
     found, todo = {}, [place.keeper().pid]
     while todo:
         for pid in _children(todo.pop()):
-            found[Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1]] = pid
+            name = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1]
+            found[f"{name} {pid}" if name in found else name] = pid  # one for each node, of some
             todo.append(pid)
     return found
 

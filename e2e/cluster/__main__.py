@@ -42,6 +42,13 @@ def _parser() -> argparse.ArgumentParser:
         default=2,
         help="1: control plane; 2: with a node (root)",
     )
+    up.add_argument(
+        "--nodes",
+        type=int,
+        choices=range(1, 5),
+        default=1,
+        help="of tier 2; each further one has a network, a containerd and a kubelet of its own",
+    )
     commands.add_parser("down", help="remove it and every trace")
     commands.add_parser("status", help="say how to use the one that runs")
     commands.add_parser("build", help="build what a cluster is made of, so that up is quick")
@@ -49,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    _explain(choice.up(arguments.tier, default_place(), on_stderr), default_place())
+    cluster = choice.up(arguments.tier, default_place(), on_stderr, arguments.nodes)
+    _explain(cluster, default_place())
 
 
 def _down(_: argparse.Namespace) -> None:

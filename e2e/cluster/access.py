@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from e2e.cluster import tools
 from e2e.cluster.faults import ClusterFault, NotPermitted, NotReady
@@ -47,6 +48,10 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HELM_")}
         return _output(argv, None, timeout_s, kept)
 
+    def nodes(self) -> list[str]:
+        """Return the names of the nodes."""
+        return self.run("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}").split()
+
     def inside(self, *argv: str, given: str | None = None, timeout_s: float = 60) -> str:
         """Run a command in the cluster's network and return what it printed."""
         if not self.prefix:
@@ -60,6 +65,11 @@ class Cluster:
         for words in self.loading:
             _output([*words, str(archive)], None, 600)
 
+    def config(self) -> dict[str, Any]:
+        """Return the kubeconfig as it is used, with everything that it refers to in it."""
+        view = ("config", "view", "--raw", "--minify", "--flatten", "--output=json")
+        return cast("dict[str, Any]", json.loads(self.run(*view)))
+
     def kubeconfig_for(self, namespace: str, account: str, folder: Path | None = None) -> Path:
         """Write a kubeconfig that speaks as a ServiceAccount, with a token for an hour.
 
@@ -72,8 +82,7 @@ class Cluster:
             raise NotPermitted("this cluster has no folder of ours for kubeconfigs: name one")
         here = folder or self.place.root  # type: ignore[union-attr]
         token = self.run("-n", namespace, "create", "token", account, "--duration=1h").strip()
-        view = ("config", "view", "--raw", "--minify", "--flatten", "--output=json")
-        config = json.loads(self.run(*view))
+        config = self.config()
         config["users"][0]["user"] = {"token": token}
         path = here / f"{namespace}.{account}.kubeconfig"
         path.touch(mode=0o600)

@@ -18,15 +18,15 @@ from e2e.cluster.progress import Say
 VARIABLE = "FLAMBEAU_CLUSTER"
 
 
-def up(tier: int, place: Place, say: Say) -> Cluster:
+def up(tier: int, place: Place, say: Say, nodes: int = 1) -> Cluster:
     """Leave a cluster running behind, or find the one that is named."""
     with launch.alone(place, say):
         wish = _wish()
         if wish == "kind":
-            return kind.up(place, say)
+            return kind.up(place, say, nodes)
         if wish == "built":
-            return launch.up(tier, place, say)
-        return _named(Path(wish))
+            return launch.up(tier, place, say, nodes)
+        return _enough(_named(Path(wish)), nodes)
 
 
 def down(place: Place, say: Say) -> None:
@@ -39,15 +39,15 @@ def down(place: Place, say: Say) -> None:
 
 
 @contextlib.contextmanager
-def running(tier: int, folder: Path, say: Say) -> Iterator[Cluster]:
+def running(tier: int, folder: Path, say: Say, nodes: int = 1) -> Iterator[Cluster]:
     """Have a cluster for the length of a test run."""
     wish = _wish()
     if wish == "built":
-        with launch.running(tier, Place(folder / "cluster"), say) as cluster:
+        with launch.running(tier, Place(folder / "cluster"), say, nodes) as cluster:
             yield cluster
     elif wish == "kind":
         place = Place(folder / "cluster")
-        yield kind.up(place, say)
+        yield kind.up(place, say, nodes)
         if kind.ours(place):
             kind.down(place, say)
     else:
@@ -68,4 +68,11 @@ def _named(kubeconfig: Path) -> Cluster:
         raise ClusterFault(f"{VARIABLE}={kubeconfig} is neither kind, nor built, nor a kubeconfig")
     cluster = Cluster(kubeconfig.absolute(), Path(kubectl), 2)
     cluster.run("get", "--raw=/readyz", timeout_s=15)
+    return cluster
+
+
+def _enough(cluster: Cluster, nodes: int) -> Cluster:
+    # One is not asked for: who names a control plane alone knows why.
+    if nodes > 1 and len(cluster.nodes()) < nodes:
+        raise ClusterFault(f"{cluster.kubeconfig} has nodes {cluster.nodes()}; {nodes} are wanted")
     return cluster

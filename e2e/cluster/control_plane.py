@@ -58,11 +58,6 @@ class ControlPlane:
     advertised: str = NOWHERE
 
     @property
-    def url(self) -> str:
-        """Where the API server is, for whoever shares its network namespace."""
-        return f"https://127.0.0.1:{self.port}"
-
-    @property
     def certificates(self) -> Path:
         """The folder of keys and certificates."""
         return self.place.root / "certificates"
@@ -86,7 +81,9 @@ class ControlPlane:
         for name, (user, groups) in users.items():
             token = secrets.token_hex(16)
             lines.append(f'{token},{user},{user},"{groups}"')
-            _write_private(self.kubeconfig_of(name), self._kubeconfig(token))
+            # Who runs on a node may be in another network; the administrator, outside of all.
+            host = "127.0.0.1" if name in USERS else self.advertised
+            _write_private(self.kubeconfig_of(name), self._kubeconfig(token, host))
         _write_private(self.place.root / "tokens.csv", "\n".join(lines) + "\n")
         _write_private(self.place.root / "audited.json", json.dumps(AUDITED))
 
@@ -137,21 +134,20 @@ class ControlPlane:
             raise ClusterFault(f"{' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
 
-    def _kubeconfig(self, token: str) -> str:
+    def _kubeconfig(self, token: str, host: str) -> str:
         # JSON is YAML. The authority travels inside, so that the file can be copied.
         authority = base64.b64encode((self.certificates / "ca.crt").read_bytes()).decode()
         here = "flambeau"
+        cluster = {
+            "server": f"https://{host}:{self.port}",
+            "certificate-authority-data": authority,
+        }
         return json.dumps(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": here,
-                "clusters": [
-                    {
-                        "name": here,
-                        "cluster": {"server": self.url, "certificate-authority-data": authority},
-                    }
-                ],
+                "clusters": [{"name": here, "cluster": cluster}],
                 "users": [{"name": here, "user": {"token": token}}],
                 "contexts": [{"name": here, "context": {"cluster": here, "user": here}}],
             },

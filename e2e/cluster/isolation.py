@@ -34,6 +34,22 @@ def isolated(argv: Sequence[str]) -> list[str]:
     return ["unshare", *flags, "--propagation", "private", "--", *argv]
 
 
+def apart(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs `argv` with a network and mounts apart, among the processes."""
+    return ["unshare", "--net", "--mount", "--propagation", "private", "--", *argv]
+
+
+def joining(pid: int) -> list[str]:
+    """Return the words that precede a command to run it where `apart` took a process."""
+    return ["nsenter", f"--target={pid}", "--net", "--mount", "--"]
+
+
+def is_apart(pid: int) -> bool:
+    """Whether a process has arrived there."""
+    ours, its = (Path(f"/proc/{who}/ns/mnt").readlink() for who in ("self", pid))
+    return ours != its
+
+
 def entering(pid: int) -> list[str]:
     """Return the words that precede a command to run it inside."""
     return ["nsenter", f"--target={pid}", "--net", "--mount", "--pid", "--wd=."]
@@ -59,16 +75,32 @@ def arrange() -> None:
     do("mount", "--bind", f"/proc/self/fd/{folder}", str(INSIDE), keep=(folder,))
     os.close(folder)
     for path in OVERLAID:
-        upper, work = INSIDE / "over" / path.name / "upper", INSIDE / "over" / path.name / "work"
-        upper.mkdir(parents=True)
-        work.mkdir()
-        layers = f"lowerdir={path},upperdir={upper},workdir={work}"
-        do("mount", "-t", "overlay", "-o", layers, "flambeau", str(path))
+        do(*_overlay(path, INSIDE))
     for number, (name, value) in enumerate(TUNABLES.items()):
         real, false = Path("/proc/sys", name), INSIDE / f"tunable-{number}"
         if real.exists():
             false.write_text(f"{value}\n")
             do("mount", "--bind", str(false), str(real))
+
+
+def arrange_apart(enter: Sequence[str], folder: Path) -> None:
+    """Arrange the mounts of who is apart: instead of the first node's overlays its own.
+
+    Args:
+        enter: the words that precede a command there.
+        folder: where what is written goes.
+    """
+    for path in OVERLAID:
+        do(*enter, "umount", str(path))  # not one above the other: overlays stack two high at most
+        do(*enter, *_overlay(path, folder))
+
+
+def _overlay(path: Path, folder: Path) -> list[str]:
+    upper, work = (folder / "over" / path.name / part for part in ("upper", "work"))
+    upper.mkdir(parents=True)
+    work.mkdir()
+    layers = f"lowerdir={path},upperdir={upper},workdir={work}"
+    return ["mount", "-t", "overlay", "-o", layers, "flambeau", str(path)]
 
 
 def do(*argv: str, keep: tuple[int, ...] = ()) -> None:

@@ -24,37 +24,43 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Keep a cluster: `keeper TIER FOLDER BINARIES attached|detached`.
+    """Keep a cluster: `keeper TIER NODES FOLDER BINARIES attached|detached`.
 
     It ends with SIGTERM, with its supervisor or, attached, when its standard input ends.
     """
-    tier, folder, binaries = int(sys.argv[1]), Place(Path(sys.argv[2])), Path(sys.argv[3])
-    folder.record(Keeper(os.getpid(), process_start(os.getpid()) or 0, tier))
+    tier, nodes, folder, binaries, how = sys.argv[1:]
+    return _keep(int(tier), int(nodes), Place(Path(folder)), Path(binaries), how)
+
+
+def _keep(tier: int, nodes: int, folder: Place, binaries: Path, how: str) -> int:
+    folder.record(Keeper(os.getpid(), process_start(os.getpid()) or 0, tier, nodes=nodes))
     explain = False
     told, tell = os.pipe()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os.write(tell, b"!"))
     try:
-        with _supervisor(tier, folder, binaries) as process:
-            status = _hold(process, [told] if sys.argv[4] == DETACHED else [told, 0])
+        with _supervisor(tier, nodes, folder, binaries) as process:
+            status = _hold(process, [told] if how == DETACHED else [told, 0])
             # Whoever comes back to a cluster that ended on its own wants to know why.
-            explain = status != 0 and sys.argv[4] == DETACHED and folder.ready.exists()
+            explain = status != 0 and how == DETACHED and folder.ready.exists()
             return status
     finally:
         sweep(folder, keep_logs=explain)
 
 
 @contextlib.contextmanager
-def _supervisor(tier: int, folder: Place, binaries: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _supervisor(
+    tier: int, nodes: int, folder: Place, binaries: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
         if tier == 1:
             door.close()  # the API server itself takes the port
-            order = Order(tier, folder.root, binaries, port)
+            order = Order(tier, nodes, folder.root, binaries, port)
             argv = _python(order)
         else:
             # The door stays this namespace's; whoever inherits it can answer from another one.
-            order = Order(tier, isolation.INSIDE, binaries, port, door.fileno())
+            order = Order(tier, nodes, isolation.INSIDE, binaries, port, door.fileno())
             argv = isolation.isolated(_python(order))
         process = subprocess.Popen(
             argv,

@@ -1,5 +1,6 @@
 """Where docker works: the cluster of another tool, kind (https://kind.sigs.k8s.io)."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,15 +26,29 @@ def works() -> bool:
     return asked.returncode == 0
 
 
-def up(place: Place, say: Say) -> Cluster:
+def up(place: Place, say: Say, nodes: int = 1) -> Cluster:
     """Have a cluster of kind's; one that runs already is used."""
     if NAME not in _kind("get", "clusters").split():
         say(f"kind makes the cluster {NAME!r}: some minutes, the first time")
         place.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         (place.root / "kind").touch()  # it is ours to delete
         kubeconfig = f"--kubeconfig={place.kubeconfig}"
-        _kind("create", "cluster", f"--name={NAME}", kubeconfig, f"--wait={UP_WITHIN_S}s")
+        create = ["create", "cluster", f"--name={NAME}", kubeconfig, f"--wait={UP_WITHIN_S}s"]
+        if nodes == 1:
+            _kind(*create)
+        else:
+            _kind(*create, "--config=-", given=json.dumps(_config(nodes)))
     return existing(place)
+
+
+def _config(nodes: int) -> dict[str, object]:
+    # Beside others, kind keeps the control plane's node free of pods.
+    roles = ["control-plane", *["worker"] * nodes]
+    return {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "nodes": [{"role": role} for role in roles],
+    }
 
 
 def existing(place: Place) -> Cluster:
@@ -58,8 +73,9 @@ def down(place: Place, say: Say) -> None:
     shutil.rmtree(place.root)
 
 
-def _kind(*words: str) -> str:
-    done = subprocess.run(["kind", *words], capture_output=True, text=True, check=False)
+def _kind(*words: str, given: str | None = None) -> str:
+    argv = ["kind", *words]
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClusterFault(f"kind {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout

@@ -37,31 +37,32 @@ def alone(place: Place, say: Say) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(tier: int, place: Place, say: Say) -> Iterator[Cluster]:
+def running(tier: int, place: Place, say: Say, nodes: int = 1) -> Iterator[Cluster]:
     """Have a cluster for the length of a block; it dies with this process, however that ends."""
-    process = _launch(tier, place, keeper.ATTACHED, say)
+    process = _launch(tier, nodes, place, keeper.ATTACHED, say)
     try:
-        yield _await(process, tier, place, say)
+        yield _await(process, place, say)
     finally:
         if process.stdin is not None:
             process.stdin.close()
         process.wait(timeout=60)
 
 
-def up(tier: int, place: Place, say: Say) -> Cluster:
+def up(tier: int, place: Place, say: Say, nodes: int = 1) -> Cluster:
     """Leave a cluster running behind; one that runs already is returned as it is."""
     found = existing(place)
     if found is not None:
-        if found.tier < tier:
+        if found.tier < tier or (tier > 1 and len(found.loading) < nodes):
             raise Occupied(
-                f"a cluster of tier {found.tier} runs in {place.root}: make cluster-down first"
+                f"a smaller cluster (tier {found.tier}, nodes: {len(found.loading)}) runs in "
+                f"{place.root}: make cluster-down first"
             )
         say("it runs already")
         return found
     down(place, say)
-    process = _launch(tier, place, keeper.DETACHED, say)
+    process = _launch(tier, nodes, place, keeper.DETACHED, say)
     try:
-        return _await(process, tier, place, say)
+        return _await(process, place, say)
     except BaseException:
         process.terminate()
         process.wait(timeout=60)
@@ -93,14 +94,14 @@ def down(place: Place, say: Say) -> None:
         keeper.sweep(place)
 
 
-def _launch(tier: int, place: Place, how: str, say: Say) -> subprocess.Popen[bytes]:
+def _launch(tier: int, nodes: int, place: Place, how: str, say: Say) -> subprocess.Popen[bytes]:
     if tier > 1:
         isolation.check()
         node.check_programs()
     binaries = hyperkube.built(say)
     place.make()
     place.kubectl.symlink_to(binaries / "hyperkube")
-    words = [str(tier), str(place.root), str(binaries), how]
+    words = [str(tier), str(nodes), str(place.root), str(binaries), how]
     with place.progress.open("wb") as progress:
         return subprocess.Popen(
             [sys.executable, "-B", "-m", "e2e.cluster.keeper", *words],
@@ -112,7 +113,7 @@ def _launch(tier: int, place: Place, how: str, say: Say) -> subprocess.Popen[byt
         )
 
 
-def _await(process: subprocess.Popen[bytes], tier: int, place: Place, say: Say) -> Cluster:
+def _await(process: subprocess.Popen[bytes], place: Place, say: Say) -> Cluster:
     deadline = time.monotonic() + UP_WITHIN_S
     # Held open: a keeper that fails removes the folder, and with it the file's name.
     with place.progress.open() as progress:
@@ -126,7 +127,10 @@ def _await(process: subprocess.Popen[bytes], tier: int, place: Place, say: Say) 
                 raise NotReady("the cluster is ready", UP_WITHIN_S)
             time.sleep(0.05)
         _pass_on(progress, say)
-    return _cluster(Keeper(process.pid, 0, tier), place)
+    kept = place.keeper()
+    if kept is None:
+        raise ClusterFault("the cluster came up and has ended again")
+    return _cluster(kept, place)
 
 
 def _pass_on(progress: IO[str], say: Say) -> None:
@@ -138,8 +142,8 @@ def _cluster(kept: Keeper, place: Place) -> Cluster:
     if kept.tier == 1:
         return Cluster(place.kubeconfig, place.kubectl, kept.tier, place=place)
     prefix = tuple(isolation.entering(_first_inside(kept.pid)))
-    loading = (*prefix, "ctr", "--namespace=k8s.io", "images", "import")
-    return Cluster(place.kubeconfig, place.kubectl, kept.tier, prefix, (loading,), place)
+    loading = tuple((*prefix, *node.import_words(number)) for number in range(kept.nodes))
+    return Cluster(place.kubeconfig, place.kubectl, kept.tier, prefix, loading, place)
 
 
 def _first_inside(keeper_pid: int) -> int:

@@ -26,6 +26,7 @@ class Keeper:
     started: int  # in clock ticks since boot: with it, a pid that was given again is told apart
     tier: int
     kind: str = "built"
+    nodes: int = 1
 
     @property
     def alive(self) -> bool:

@@ -57,11 +57,12 @@ class Programs:
         sys.stdout.write(f"{time.monotonic() - self._begin:6.1f} s  {text}\n")
         sys.stdout.flush()
 
-    def start(self, name: str, argv: Iterable[str | Path], keep: tuple[int, ...] = ()) -> None:
-        """Start one; `keep` names the descriptors that it inherits."""
+    def start(self, name: str, argv: Iterable[str | Path], keep: tuple[int, ...] = ()) -> int:
+        """Start one and return its pid; `keep` names the descriptors that it inherits."""
         words = tuple(str(word) for word in argv)
         self._known[name] = _Program(words, keep, self._place.logs / f"{name}.log")
         self._running[name] = self._known[name].start()
+        return self._running[name].pid
 
     def wait_until(self, what: str, true: Callable[[], bool], seconds: float) -> None:
         """Wait for a condition; raise NotReady, or ProgramDied as soon as one has died."""

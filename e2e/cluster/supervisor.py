@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class Order:
     """What the keeper asks of the supervisor; travels on the command line."""
 
     tier: int
+    nodes: int
     place: Path
     binaries: Path
     port: int
@@ -32,6 +34,7 @@ class Order:
         """Return the order as arguments."""
         return [
             str(self.tier),
+            str(self.nodes),
             str(self.place),
             str(self.binaries),
             str(self.port),
@@ -41,8 +44,8 @@ class Order:
 
 def main() -> int:
     """Carry out the order on the command line."""
-    tier, place, binaries, port, listener = sys.argv[1:]
-    order = Order(int(tier), Path(place), Path(binaries), int(port), int(listener))
+    tier, nodes, place, binaries, port, listener = sys.argv[1:]
+    order = Order(int(tier), int(nodes), Path(place), Path(binaries), int(port), int(listener))
     # The keeper decides when it is over, by closing our input; a Ctrl-C reaches it too. Not
     # SIG_IGN: that would be inherited, down to the containers.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,12 +85,19 @@ def _start_all(order: Order, programs: Programs) -> None:
     place = Place(order.place)
     everywhere = "0.0.0.0"  # noqa: S104  the network is the cluster's own
     control_plane = ControlPlane(place, order.binaries, order.port, everywhere, node.ADDRESS)
-    only = node.Node(control_plane, Place(Path(os.environ[isolation.FOLDER])).cgroup)
-    only.lay_network()
-    control_plane.write_identities(USERS | node.USERS | dns.USERS | metrics.USERS)
-    only.start_containers(programs)
+    cgroup = Place(Path(os.environ[isolation.FOLDER])).cgroup
+    nodes = [node.Node(control_plane, cgroup, number) for number in range(order.nodes)]
+    for each in nodes:
+        each.make(programs)
+    users = [USERS, dns.USERS, metrics.USERS, *(each.users for each in nodes)]
+    control_plane.write_identities(dict(ChainMap(*users)))
+    for each in nodes:
+        each.start_containers(programs)
     control_plane.start(programs)
-    only.start(programs)
+    for each in nodes:
+        each.start(programs)
+    for each in nodes:
+        each.await_ready(programs)
     dns.start(control_plane, node.ADDRESS, programs)
     metrics.start(control_plane, node.ADDRESS, programs)
     _open_door(order, programs)

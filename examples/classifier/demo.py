@@ -97,10 +97,8 @@ async def accuracy(url: str, wines: list[Wine]) -> tuple[int, str]:
 
 def edit_to_2(file: Path) -> None:
     """Change the version as a user does: in the file."""
-    text = file.read_text()
-    file.write_text(
-        text.replace('version: "1.0"', 'version: "2.0"').replace("build/1.0", "build/2.0")
-    )
+    text = file.read_text().replace('version: "1.0"', 'version: "2.0"')
+    file.write_text(text.replace("classifier-1.0.mar", "classifier-2.0.mar"))
 
 
 def worker_of(pod: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -230,7 +228,7 @@ def main() -> int:
         (folder / "tmp").mkdir()
         shutil.copy(HERE / "classifier.yaml", folder)
         say("train and archive two versions of the classifier")
-        build(folder / "build")
+        build(folder)
         up = asyncio.run(serve(folder, import_torch_s(), findings))
         check_leftovers(up, folder, findings)
     findings.check(not folder.exists(), "the demo's own folder is gone")

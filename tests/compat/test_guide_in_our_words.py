@@ -43,7 +43,12 @@ def workplace(tmp_path_factory):
     subprocess.run([sys.executable, EXAMPLE / "train.py", folder], check=True, capture_output=True)
     command = [BIN / "torch-model-archiver", "--model-name", "wine", "--version", "1.0"]
     command += ["--serialized-file", "model-1.0.pt", "--handler", EXAMPLE / "handler.py"]
-    command += ["--extra-files", EXAMPLE / "index_to_name.json", "--export-path", "store"]
+    command += [
+        "--extra-files",
+        EXAMPLE / "labels" / "index_to_name.json",
+        "--export-path",
+        "store",
+    ]
     subprocess.run(command, check=True, cwd=folder)
     return folder
 

@@ -14,7 +14,7 @@ from typing import Any
 from flambeau_operator.plan.plan import Plan, make_plan
 from flambeau_operator.resources.deployment_status import Status, status_from_json
 from flambeau_operator.resources.model_deployment import parse
-from flambeau_operator.resources.observed import PodFacts, Snapshot
+from flambeau_operator.resources.observed import ChildrenFacts, PodFacts, Snapshot, Trouble
 from flambeau_operator.resources.pod_state import (
     Document,
     Failure,
@@ -72,6 +72,7 @@ class SimulatedPod:
     terminating: bool = False
     running: bool = True
     workers_to_come: int = 0  # of each version that is ready
+    trouble: Trouble | None = None  # why it does not run
     loaded: dict[tuple[str, str], Loaded] = field(default_factory=dict)
     defaults: dict[str, str | None] = field(default_factory=dict)
 
@@ -155,6 +156,7 @@ class SimulatedPod:
             started_at=self.started_at,
             state=told,
             silent_passes=self.silent_passes,
+            trouble=self.trouble,
         )
 
     def state(self) -> PodState:
@@ -208,6 +210,7 @@ class World:
     born: int = 0
     last: Plan | None = None
     eager: bool = False  # pods see the committed set before the documents reach them
+    children: ChildrenFacts = field(default_factory=ChildrenFacts)  # what stands around the pods
 
     # what happens to it
 
@@ -251,7 +254,7 @@ class World:
 
     def snapshot(self) -> Snapshot:
         facts = tuple(pod.facts() for pod in self.pods.values())
-        return Snapshot(pods=facts, committed=self.committed)
+        return Snapshot(pods=facts, committed=self.committed, children=self.children)
 
     def plan(self) -> Plan:
         """Plan from what is stored, as an operator does that has just been started."""
@@ -276,7 +279,8 @@ class World:
         for name, document in plan.documents.items():
             if not self.pods[name].silent:
                 self.pods[name].put(document)
-        self._scale(plan)
+        if plan.applies:
+            self._scale(plan)
 
     def _show_committed(self) -> None:
         for pod in self.pods.values():

@@ -8,6 +8,7 @@ from flambeau_operator.cli.manifests import (
     Position,
     UnreadableManifest,
     absolute_uri,
+    local_uri,
     read_manifests,
 )
 
@@ -98,3 +99,24 @@ def test_a_source_that_is_a_path_is_read_from_the_folder_of_the_file(read, tmp_p
 )
 def test_sources_become_absolute_uris(uri, absolute):
     assert absolute_uri(uri, Path("/models")) == absolute
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("configmap://wine/a-1.0.mar", "file:///my%20models/wine/a-1.0.mar"),
+        ("pvc://claim/teams/a%20b.mar", "file:///my%20models/claim/teams/a%20b.mar"),
+        ("file:///data/a.mar", "file:///data/a.mar"),
+        ("https://example.org/a.mar", "https://example.org/a.mar"),
+    ],
+)
+def test_what_a_cluster_mounts_lies_beside_the_file_on_one_machine(uri, local):
+    assert local_uri(uri, Path("/my models")) == local
+
+
+def test_a_manifest_keeps_its_words_until_it_is_taken_to_this_machine(read, tmp_path):
+    written = read(TWO.replace("archives/a.mar", "configmap://wine/a.mar"))[0]
+    assert written.body["spec"]["models"][0]["source"]["uri"] == "configmap://wine/a.mar"
+    local = written.on_this_machine()
+    assert local.body["spec"]["models"][0]["source"]["uri"] == f"{tmp_path.as_uri()}/wine/a.mar"
+    assert local.position("spec.models[0].source.uri") == Position(6, 16)

@@ -73,6 +73,14 @@ def test_the_reason_shown_is_the_one_that_says_most(others, reason):
     assert (seen.ready, seen.reason) == ("True", reason)
 
 
+def test_fields_without_effect_are_told():
+    nothing = condition("Unsupported", "True", "FieldsWithoutEffect", "spec.resources: no")
+    assert report(deployment(status={"conditions": [READY, nothing]}), {}).without_effect == (
+        "spec.resources: no"
+    )
+    assert report(deployment(status={"conditions": [READY]}), {}).without_effect == ""
+
+
 @pytest.mark.parametrize(
     ("fields", "version"),
     [

@@ -50,6 +50,12 @@ def test_the_example_is_valid():
         pytest.param('"1.0"', "1.0", "7:7: spec.models[0].version: ", id="a number for a text"),
         pytest.param("ModelDeployment", "Deployment", "2:1: kind: ", id="another kind"),
         pytest.param("name: wine", "name: Wine!", "3:12: metadata.name: ", id="a bad name"),
+        pytest.param(
+            "classifier.mar",
+            "configmap://wine/a.mar",
+            "8:16: spec.models[0].source.uri: is not mounted: add {name: wine} to spec.configMaps",
+            id="what a cluster would not mount",
+        ),
         pytest.param("classifier.mar", "s4://a/b", "8:16: spec.models[0].source.uri: ", id="uri"),
     ],
 )

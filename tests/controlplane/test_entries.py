@@ -30,6 +30,25 @@ def test_two_sources_hold_the_same_archive(old, resolved, new, same):
     assert same_content(SourceEntry(*old), resolved, SourceEntry(*new)) is same
 
 
+@pytest.mark.parametrize(
+    ("uri", "in_the_pod"),
+    [
+        pytest.param(
+            "configmap://archives/classifier-1.0.mar",
+            "file:///mnt/configmaps/archives/classifier-1.0.mar",
+            id="a ConfigMap's key is a file",
+        ),
+        pytest.param(
+            "pvc://models/a/b.mar", "file:///mnt/claims/models/a/b.mar", id="so is a claim's path"
+        ),
+        pytest.param("https://host/a.mar", "https://host/a.mar", id="an address stays"),
+        pytest.param("file:///a.mar", "file:///a.mar", id="and so does a file"),
+    ],
+)
+def test_a_pod_is_told_where_it_finds_what_is_mounted(uri, in_the_pod):
+    assert target_entry(model(source={"uri": uri})).source.uri == in_the_pod
+
+
 def model(**changes) -> Model:
     return a_deployment(model_body(**changes)).spec.models[0]
 
@@ -63,6 +82,13 @@ def test_what_makes_another_candidate_and_what_forgets_a_failure(
             {"runtime": {"config": {"job_queue_size": "100"}}},
             "2021b1a4f1ab",
             id="one key configured",
+        ),
+        pytest.param({"resources": {"limits": {"cpu": 1}}}, "8658fa75f9f0", id="a limit"),
+        pytest.param(
+            {"configMaps": [{"name": "b"}, {"name": "a"}]}, "e810122cfcc4", id="ConfigMaps"
+        ),
+        pytest.param(
+            {"disruption": {"drainDelay": "5s"}}, "98996bb99e63", id="another drain delay"
         ),
     ],
 )

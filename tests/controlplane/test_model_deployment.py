@@ -144,6 +144,57 @@ MODEL = "spec.models[0]"
             id="two models of one name",
         ),
         pytest.param(
+            deployment_body(rollout={"strategy": "RollingPods"}),
+            "spec.rollout.strategy",
+            "must be 'Hot'",
+            id="a strategy that comes later",
+        ),
+        pytest.param(
+            deployment_body(replicas=2, autoscaling={"hpa": {"max": 4}}),
+            "spec.replicas",
+            "cannot stand beside autoscaling. Where kubectl scale has left it behind: kubectl "
+            """patch mdep NAME --type=json -p '[{"op": "remove", "path": "/spec/replicas"}]'""",
+            id="two who decide how many pods run",
+        ),
+        pytest.param(
+            deployment_body(autoscaling={}),
+            "spec.autoscaling",
+            "must name its kind: hpa",
+            id="autoscaling of no kind",
+        ),
+        pytest.param(
+            deployment_body(autoscaling={"hpa": {"min": 5, "max": 4}}),
+            "spec.autoscaling.hpa.max",
+            "must not be less than min",
+            id="a range that is upside down",
+        ),
+        pytest.param(
+            deployment_body(storage={"modelStore": {}}),
+            "spec.storage.modelStore",
+            "must be exactly one of emptyDir, persistentVolumeClaim, image and ephemeral",
+            id="a model store of no kind",
+        ),
+        pytest.param(
+            deployment_body(model_body(), model_body("b", source={"uri": "pvc://models/b.mar"})),
+            "spec.models[1].source.uri",
+            "is not mounted: add {name: models} to spec.claims",
+            id="a source on a claim that no pod has",
+        ),
+        pytest.param(
+            deployment_body(
+                model_body(source={"uri": "pvc://models/../b.mar"}), claims=[{"name": "models"}]
+            ),
+            "spec.models[0].source.uri",
+            "must be pvc://CLAIM/PATH: a claim and a path below its root, without ..",
+            id="a source beside the claim it names",
+        ),
+        pytest.param(
+            deployment_body(configMaps=[{"name": "a"}, {"name": "a"}]),
+            "spec.configMaps[1].name",
+            "'a' is named twice",
+            id="one ConfigMap twice",
+        ),
+        pytest.param(
             {**deployment_body(), "spec": {"models": []}},
             "spec.models",
             "must not be empty",

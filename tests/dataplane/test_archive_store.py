@@ -158,6 +158,33 @@ async def test_a_missing_archive_is_named(store):
         await store.fetch("gone.mar")
 
 
+async def test_what_is_added_to_a_mounted_config_map_is_waited_for(tmp_path, models, monkeypatch):
+    missed, resolve = threading.Event(), store_module.resolve
+
+    def look(*where):
+        try:
+            return resolve(*where)
+        except SourceNotFound:
+            missed.set()
+            raise
+
+    monkeypatch.setattr(store_module, "resolve", look)
+    mounted = tmp_path / "mounted"
+    (mounted / "archives").mkdir(parents=True)
+    store = Store(tmp_path / "root", late=mounted)
+    fetching = asyncio.create_task(store.fetch(f"file://{mounted}/archives/echo.mar"))
+    assert await asyncio.to_thread(missed.wait, 10)
+    (models / "echo.mar").rename(mounted / "archives" / "echo.mar")
+    assert await fetching == mounted / "archives" / "echo.mar"
+
+
+async def test_what_never_comes_is_missed_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "LATE_S", 0.6)
+    store = Store(tmp_path / "root", late=tmp_path)
+    with pytest.raises(SourceNotFound, match=r"echo\.mar"):
+        await store.fetch(f"file://{tmp_path}/archives/echo.mar")
+
+
 async def test_the_loop_is_free_while_an_archive_is_opened(store, models, monkeypatch):
     loop = asyncio.get_running_loop()
     reached, go_on = asyncio.Event(), threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
@@ -26,6 +27,19 @@ def test_a_client_on_this_machine_is_told_an_address_that_it_can_reach(host, url
 
 
 def test_an_ipv6_wildcard_takes_ipv4_callers_too():
+    with bind("inference_address", Address("::", 0)) as listening:
+        port = listening.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+
+
+def test_an_ipv6_wildcard_means_every_address_on_a_machine_without_ipv6_too(monkeypatch):
+    def without_ipv6(address, *, family=socket.AF_INET, **rest):
+        if family is socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return create_server(address, family=family, **{**rest, "dualstack_ipv6": False})
+
+    create_server = socket.create_server
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
     with bind("inference_address", Address("::", 0)) as listening:
         port = listening.getsockname()[1]
         socket.create_connection(("127.0.0.1", port), timeout=5).close()

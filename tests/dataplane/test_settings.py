@@ -59,6 +59,13 @@ def test_a_model_deployment_owns_the_runtime_that_is_told_so(tmp_path):
     assert settings.state_dir == tmp_path
 
 
+def test_how_a_runtime_leaves_is_told_by_flags():
+    limits = read("--drain-delay", "1.5", "--drain-timeout", "196.5").limits
+    assert (limits.drain_delay_s, limits.drain_timeout_s) == (1.5, 196.5)
+    limits = read("--drain-delay", "1").limits
+    assert (limits.drain_delay_s, limits.drain_timeout_s) == (1.0, 60.0)
+
+
 def test_token_authorisation_can_be_switched_off():
     assert read("--disable-token-auth").authorisation is Authorisation.OFF
 

@@ -129,6 +129,31 @@ def free_port():
         return port
 
 
+async def test_what_a_machine_cannot_honour_is_named_and_the_rest_is_served():
+    body = manifest(replicas=1)
+    body["spec"]["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+    async with session_of(body) as session:
+        deployment = session.observe()[0]
+    (said,) = [c for c in deployment.status["conditions"] if c["type"] == "Unsupported"]
+    assert said["message"].startswith("spec.resources has no effect in local mode")
+    assert condition(deployment, "Ready") == "True"
+
+
+async def test_an_annotation_keeps_pods_as_they_are():
+    async with session_of(manifest(replicas=1)) as session:
+        before = pids(session.observe()[0])
+        body = manifest(replicas=2)
+        body["metadata"]["annotations"] = {"serving.flambeau.dev/reconcile": "disabled"}
+        await session.apply(body)
+        stalled = await until(session, lambda each: condition(each, "Stalled") == "True")
+        assert condition(stalled, "ReconcileDisabled") == "True"
+        assert pids(stalled) == before
+        await session.apply(manifest(replicas=2))
+        after = await until(session, rolled_out)
+    assert len(after.pods) == 2
+    assert before.items() <= pids(after).items()
+
+
 async def test_replicas_are_processes_behind_one_address():
     async with session_of(manifest(replicas=3)) as session:
         deployment = session.observe()[0]

@@ -37,6 +37,7 @@ class DoorFault(OperatorFault):
     DoorFault
     ├── Conflict      the object is another one than was read: drop the pass
     ├── Unavailable   the cluster cannot do it now
+    ├── Rejected      the cluster will not have it as it is asked
     ├── Silent        a pod gives no usable answer
     └── Refused       a pod answers no
     """
@@ -50,6 +51,16 @@ class Unavailable(DoorFault):
     """The cluster could not do what was asked, for a reason that may pass."""
 
 
+class Rejected(DoorFault):
+    """The cluster says no, and will say so again until something else has changed."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason  # "Forbidden", "Invalid", …
+        self.message = message
+
+
 class Silent(DoorFault):
     """A pod's management API did not answer, or not in our language."""
 
@@ -61,6 +72,14 @@ class Refused(DoorFault):
         super().__init__(f"{status} {body.get('type', '')}: {body.get('message', dict(body))}")
         self.status = status
         self.body = body
+
+
+class InvalidSettings(OperatorFault):
+    """The environment of the operator says something that cannot be."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class PortInUse(OperatorFault):

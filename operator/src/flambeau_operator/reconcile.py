@@ -136,6 +136,8 @@ class Reconciler:
         return tuple(outcomes)
 
     async def _apply_children(self, ref: Ref, plan: Plan) -> tuple[Outcome, ...]:
+        if not plan.applies:
+            return ()
         try:
             return await self._cluster.apply_children(ref, plan.children)
         except Conflict:

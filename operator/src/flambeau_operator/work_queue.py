@@ -55,6 +55,16 @@ class WorkQueue:
         self._due: dict[Key, asyncio.Event] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
+    @property
+    def keys(self) -> int:
+        """How many keys are attended to."""
+        return len(self._due)
+
+    @property
+    def due(self) -> int:
+        """How many of them wait for a pass."""
+        return sum(each.is_set() for each in self._due.values())
+
     def add(self, key: Key) -> None:
         """Make a key due now; a pass that runs already is followed by another one."""
         due = self._due.get(key)

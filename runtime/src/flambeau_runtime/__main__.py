@@ -93,6 +93,12 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
         help="after SIGTERM, be not ready but keep accepting for so many seconds",
     )
     parser.add_argument(
+        "--drain-timeout",
+        type=float,
+        metavar="S",
+        help="after that, let what was asked be answered for so many seconds (default 60)",
+    )
+    parser.add_argument(
         "--disable-token-auth", action="store_true", help="let every caller manage models"
     )
     parser.add_argument(
@@ -133,8 +139,9 @@ def _with_flags(settings: Settings, arguments: argparse.Namespace) -> Settings:
         changes["load_models"] = property_values.load_models(",".join(arguments.models))
     if arguments.state_dir:
         changes["state_dir"] = Path(arguments.state_dir).resolve()
-    if arguments.drain_delay is not None:
-        changes["limits"] = replace(settings.limits, drain_delay_s=arguments.drain_delay)
+    limits = {"drain_delay_s": arguments.drain_delay, "drain_timeout_s": arguments.drain_timeout}
+    if given_limits := {name: value for name, value in limits.items() if value is not None}:
+        changes["limits"] = replace(settings.limits, **given_limits)
     if arguments.disable_token_auth:
         changes["authorisation"] = Authorisation.OFF
     changes["managed"] = _managed(arguments)

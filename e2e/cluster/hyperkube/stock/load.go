@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -66,10 +67,13 @@ func load(arguments []string) error {
 		<-told
 		clients.end()
 	}()
+	door := &http.Server{Addr: *listen, Handler: clients.doors()}
 	if *listen != "" {
 		go func() {
-			fmt.Fprintln(os.Stderr, "stock:", http.ListenAndServe(*listen, clients.doors()))
-			os.Exit(1)
+			if err := door.ListenAndServe(); err != http.ErrServerClosed {
+				fmt.Fprintln(os.Stderr, "stock:", err)
+				os.Exit(1)
+			}
 		}()
 	}
 	if err := clients.await(*await); err != nil {
@@ -81,7 +85,13 @@ func load(arguments []string) error {
 	clients.run(time.Duration(float64(time.Second) / *rate))
 	line, err := json.Marshal(clients.report())
 	fmt.Println(string(line))
-	return err
+	if err != nil {
+		return err
+	}
+	// Who has just asked it to end shall hear that it was heard.
+	soon, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return door.Shutdown(soon)
 }
 
 func client(timeout time.Duration, transport *http.Transport) *http.Client {

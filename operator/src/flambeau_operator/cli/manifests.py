@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,10 +25,11 @@ class Manifest:
     """One document of a file.
 
     `positions` maps field paths as InvalidSpec names them ("spec.models[0].version") to where the
-    key, or the item of a list, begins.
+    key, or the item of a list, begins. `folder` is where ConfigMaps and claims are looked for.
     """
 
     file: str
+    folder: Path
     body: Mapping[str, Any]
     positions: Mapping[str, Position]
 
@@ -37,6 +38,11 @@ class Manifest:
         while path and path not in self.positions:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self.positions[path]
+
+    def on_this_machine(self) -> Manifest:
+        """Return the manifest with every source where this machine has it: see `local_uri`."""
+        body = _with_sources(self.body, lambda uri: local_uri(uri, self.folder))
+        return replace(self, body=body)
 
 
 class UnreadableManifest(Exception):
@@ -94,7 +100,8 @@ def _documents(name: str, text: str, folder: Path) -> Iterator[Manifest]:
             positions = {"": start}
             _note_positions(name, node, "", positions, set())
             body = loader.construct_document(node)
-            yield Manifest(name, _with_absolute_sources(body, folder), positions)
+            absolute = _with_sources(body, lambda uri: absolute_uri(uri, folder))
+            yield Manifest(name, folder, absolute, positions)
     finally:
         loader.dispose()
 
@@ -140,24 +147,24 @@ def _yaml_problem(error: yaml.YAMLError) -> tuple[Position, str]:
     return position, f"not YAML: {problem}" + (f", {context}" if context else "")
 
 
-def _with_absolute_sources(body: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """Return the body with every `spec.models[].source.uri` made absolute; odd shapes pass."""
+def _with_sources(body: Mapping[str, Any], change: Callable[[str], str]) -> Mapping[str, Any]:
+    """Return the body with every `spec.models[].source.uri` changed; odd shapes pass."""
     spec = body.get("spec")
     models = spec.get("models") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(models, list):
         return body
-    absolute = [_with_absolute_source(model, folder) for model in models]
-    return {**body, "spec": {**spec, "models": absolute}}
+    changed = [_with_source(model, change) for model in models]
+    return {**body, "spec": {**spec, "models": changed}}
 
 
-def _with_absolute_source(model: object, folder: Path) -> object:
+def _with_source(model: object, change: Callable[[str], str]) -> object:
     source = model.get("source") if isinstance(model, Mapping) else None
     uri = source.get("uri") if isinstance(source, Mapping) else None
     if not isinstance(model, Mapping) or not isinstance(source, Mapping):
         return model
     if not isinstance(uri, str) or not uri:
         return model
-    return {**model, "source": {**source, "uri": absolute_uri(uri, folder)}}
+    return {**model, "source": {**source, "uri": change(uri)}}
 
 
 def absolute_uri(uri: str, folder: Path) -> str:
@@ -171,6 +178,18 @@ def absolute_uri(uri: str, folder: Path) -> str:
     path = relative if relative != uri else quote(relative)
     base = quote(str(folder))
     return "file://" + _normal(path if path.startswith("/") else f"{base}/{path}")
+
+
+def local_uri(uri: str, folder: Path) -> str:
+    """Return where this machine has what a cluster mounts; other addresses as they are.
+
+    `configmap://NAME/KEY` and `pvc://NAME/PATH` are looked for in the folder NAME beside the file.
+    That neither leads out of it is for the parser to say, on Kubernetes as here.
+    """
+    scheme, _, path = uri.partition("://")
+    if scheme not in {"configmap", "pvc"}:
+        return uri
+    return f"file://{quote(str(folder))}/{path}"
 
 
 def _normal(path: str) -> str:

@@ -48,19 +48,19 @@ def check_files(files: Iterable[Path]) -> Checked:
             problems.append(Problem(error.file, at.line, at.column, "", error.message))
             continue
         for manifest in manifests:
-            deployment, wrong = _check(manifest)
-            problems.extend(wrong)
-            if deployment is not None:
-                good.append((manifest, deployment))
+            try:
+                good.append(_check(manifest))
+            except InvalidSpec as error:
+                problems.extend(located(manifest, error))
     problems.extend(_doubles(good))
     return Checked(tuple(good), tuple(problems))
 
 
-def _check(manifest: Manifest) -> tuple[ModelDeployment | None, list[Problem]]:
-    try:
-        return parse(manifest.body), []
-    except InvalidSpec as error:
-        return None, located(manifest, error)
+def _check(manifest: Manifest) -> tuple[Manifest, ModelDeployment]:
+    """Return what is to be served: judged as it is written, then taken to this machine."""
+    parse(manifest.body)
+    local = manifest.on_this_machine()
+    return local, parse(local.body)
 
 
 def located(manifest: Manifest, error: InvalidSpec) -> list[Problem]:

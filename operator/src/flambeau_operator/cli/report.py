@@ -73,6 +73,7 @@ class Report:
     pods: tuple[PodRow, ...]
     failures: tuple[Failure, ...]
     problems: tuple[str, ...]
+    without_effect: str  # fields that do nothing here; empty: none
     try_next: tuple[str, ...]  # commands to paste
 
     @property
@@ -101,6 +102,7 @@ def report(deployment: LocalDeployment, body: Mapping[str, Any]) -> Report:
         pods=tuple(_pod_row(pod) for pod in deployment.pods),
         failures=tuple(_failures(models)),
         problems=deployment.problems,
+        without_effect=_condition(status, "Unsupported").get("message", ""),
         try_next=tuple(_commands(deployment.url, body)),
     )
 

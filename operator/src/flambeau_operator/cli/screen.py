@@ -150,6 +150,8 @@ def _lines(seen: Report) -> Iterator[tuple[str, str]]:
     for failure in seen.failures:
         tail = "".join(f"\n    {line}" for line in failure.log_tail.splitlines())
         yield f"{seen.name}/{failure.model}/failure", f"{seen.name}: failed: {failure}{tail}"
+    if seen.without_effect:
+        yield f"{seen.name}/without effect", f"{seen.name}: {seen.without_effect}"
     for number, problem in enumerate(seen.problems):
         yield f"{seen.name}/problem/{number}", f"{seen.name}: problem: {problem}"
     if seen.ready == "True":

@@ -114,5 +114,7 @@ def _details(seen: Report) -> Iterator[RenderableType]:
     for failure in seen.failures:
         yield Text(f"  failed: {failure}", style="red")
         yield from (Text(f"    {line}", style="dim") for line in failure.log_tail.splitlines())
+    if seen.without_effect:
+        yield Text(f"  {seen.without_effect}", style="yellow")
     for problem in seen.problems:
         yield Text(f"  problem: {problem}", style="red")

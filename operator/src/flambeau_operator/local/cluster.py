@@ -22,9 +22,10 @@ from flambeau_operator.local.pod_log import log_tail
 from flambeau_operator.local.pod_set import Place, PodSet
 from flambeau_operator.plan.children import Children
 from flambeau_operator.plan.plan import Event
+from flambeau_operator.plan.without_effect import on_one_machine
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.model_deployment import parse
-from flambeau_operator.resources.observed import ChildrenFacts
+from flambeau_operator.resources.observed import Autoscaler, ChildrenFacts
 from flambeau_operator.resources.pod_state import (
     Document,
     document_from_json,
@@ -34,6 +35,9 @@ from flambeau_operator.resources.pod_state import (
 RUNTIME: Final = (sys.executable, "-m", "flambeau_runtime")
 CLOSE_GRACE_S: Final = 30.0  # at most, when all of it ends
 EVENTS_KEPT: Final = 100
+NO_AUTOSCALER: Final = Autoscaler(
+    active=False, reason="Unsupported", message="pods of one machine are not autoscaled"
+)
 NAMESPACE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
@@ -195,8 +199,16 @@ class LocalCluster:
 
     async def read_children(self, ref: Ref) -> ChildrenFacts:
         """See `doors.Cluster`."""
-        pods = self._sets.get(ref.key)
-        return ChildrenFacts(url=pods.balancer.url if pods else None)
+        pods, held = self._sets.get(ref.key), self._objects.read(ref.key)
+        if pods is None or held is None:
+            return ChildrenFacts()
+        spec = parse(held).spec
+        autoscaled = spec.autoscaling is not None
+        return ChildrenFacts(
+            url=pods.balancer.url,
+            unsupported=on_one_machine(spec),
+            autoscaler=NO_AUTOSCALER if autoscaled else None,
+        )
 
     async def read_committed(self, ref: Ref) -> Document | None:
         """See `doors.Cluster`."""

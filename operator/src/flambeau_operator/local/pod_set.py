@@ -13,6 +13,7 @@ from flambeau_operator.doors import Pod
 from flambeau_operator.local.balancer import Balancer
 from flambeau_operator.local.pod import LocalPod, Surroundings, Template, lowest_free
 from flambeau_operator.local.replicas import Member, next_changes
+from flambeau_operator.plan import config_properties
 from flambeau_operator.plan.children import Children, PodTemplate
 
 CONFIG: Final = "config.properties"
@@ -107,7 +108,9 @@ class PodSet:
                 template_hash=template.template_hash,
                 argv=(*self._place.command, *self._flags(template, folder)),
                 folder=folder,
-                files={CONFIG: _properties(template)} if template.runtime_config else {},
+                files={CONFIG: config_properties.render(template.runtime_config)}
+                if template.runtime_config
+                else {},
             ),
             self._around,
         )
@@ -141,13 +144,3 @@ class PodSet:
         self.balancer.use(pod.backend for pod in self.pods if pod.backend is not None)
         self._news.set()
         self._told()
-
-
-def _properties(template: PodTemplate) -> str:
-    lines = (f"{key}={_one_line(value)}\n" for key, value in template.runtime_config.items())
-    return "".join(lines)
-
-
-def _one_line(value: str) -> str:
-    """Escape what would begin another setting."""
-    return value.replace("\r", "\\r").replace("\n", "\\n")

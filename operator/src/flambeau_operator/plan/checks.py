@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flambeau_operator.names import versioned
+from flambeau_operator.plan import patch
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.conditions import Reason
 from flambeau_operator.resources.pod_state import Document, document_to_json
@@ -21,10 +23,28 @@ class Violation:
     reason: Reason
     message: str
 
+    @property
+    def freezes(self) -> bool:
+        """Whether nothing at all may be changed until it is mended."""
+        return self.reason in {Reason.TOO_LARGE, Reason.POD_TEMPLATE_INVALID}
 
-def check(standings: Sequence[Standing], committed: Document) -> Violation | None:
+
+def check(
+    pod_template: Mapping[str, Any] | None, standings: Sequence[Standing], committed: Document
+) -> Violation | None:
     """Return the first thing that keeps this spec from being brought about."""
-    return _too_large(committed) or _version_reused(standings)
+    return (
+        _pod_template_invalid(pod_template or {})
+        or _too_large(committed)
+        or _version_reused(standings)
+    )
+
+
+def _pod_template_invalid(pod_template: Mapping[str, Any]) -> Violation | None:
+    problems = patch.problems(pod_template)
+    if not problems:
+        return None
+    return Violation(Reason.POD_TEMPLATE_INVALID, "; ".join(str(each) for each in problems))
 
 
 def _too_large(committed: Document) -> Violation | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from flambeau_operator.names import versioned
+from flambeau_operator.plan import surroundings
+from flambeau_operator.plan.finding import Finding
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.rollout import Decision
 from flambeau_operator.plan.standing import Standing
@@ -19,16 +19,6 @@ from flambeau_operator.resources.deployment_status import (
     Status,
 )
 from flambeau_operator.resources.pod_state import Failure, VersionPhase
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A condition without its bookkeeping."""
-
-    type: ConditionType
-    status: Literal["True", "False", "Unknown"]
-    reason: str
-    message: str = ""
 
 
 def judge(findings: Findings, models: Sequence[ModelStatus]) -> tuple[Finding, ...]:
@@ -43,6 +33,9 @@ def judge(findings: Findings, models: Sequence[ModelStatus]) -> tuple[Finding, .
         _progress(findings, models, stalled),
         _models_ready(findings, models),
         _pods_available(findings),
+        surroundings.autoscaling_active(findings),
+        surroundings.without_effect(findings),
+        surroundings.reconcile_disabled(findings),
     )
     return tuple(each for each in found if each)
 
@@ -69,18 +62,25 @@ def carry_over(
 
 
 def _ready(findings: Findings, models: Sequence[ModelStatus]) -> Finding:
-    ready, kind = findings.ready_pods, ConditionType.READY
-    if ready:
+    kind = ConditionType.READY
+    if findings.service_is_foreign:
+        return Finding(kind, "False", Reason.NAME_CONFLICT, surroundings.conflicts(findings))
+    if findings.ready_pods:
         return Finding(kind, "True", Reason.ALL_MODELS_SERVING, _of_pods(findings, "serve"))
     if findings.pods_wanted == 0:
         return Finding(kind, "False", Reason.NO_PODS, "spec.replicas is 0")
     if _gone_silent(findings):
         return Finding(kind, "Unknown", Reason.MANAGEMENT_UNREACHABLE, _silence(findings))
+    return Finding(kind, "False", *_why_unready(findings, models))
+
+
+def _why_unready(findings: Findings, models: Sequence[ModelStatus]) -> tuple[str, str]:
     if failed := _failed_model(findings, models):
-        return Finding(kind, "False", *failed)
+        return failed
     if not findings.fleet.reporters:
-        return Finding(kind, "False", Reason.PODS_STARTING, "no pod has answered yet")
-    return Finding(kind, "False", Reason.MODELS_NOT_READY, _unready(findings, models))
+        reason = surroundings.trouble_reason(findings) or Reason.PODS_STARTING
+        return reason, surroundings.with_troubles("no pod has answered yet", findings)
+    return Reason.MODELS_NOT_READY, _unready(findings, models)
 
 
 def _rolled_out(
@@ -117,8 +117,10 @@ def _waiting(findings: Findings, models: Sequence[ModelStatus]) -> Finding | Non
         return _reconciling(Reason.APPLYING, "the pods are being told")
     if findings.ready_pods < findings.pods_wanted or findings.fleet.silent:
         return _waiting_for_pods(findings)
-    if replaced := len(findings.fleet.replaced):
-        return _reconciling(Reason.PODS_NOT_READY, f"{replaced} pods are to be replaced")
+    if findings.fleet.replaced or findings.children.rolling:
+        replaced = len(findings.fleet.replaced)
+        words = f"{replaced} pods are to be replaced" if replaced else "pods are being replaced"
+        return _reconciling(Reason.PODS_NOT_READY, surroundings.with_troubles(words, findings))
     if not findings.rolled_out:
         words = _unready(findings, models) or _workers_on_their_way(findings, models)
         return _reconciling(Reason.MODELS_NOT_READY, words)
@@ -134,19 +136,25 @@ def _waiting_for_pods(findings: Findings) -> Finding:
         return _reconciling(Reason.MANAGEMENT_UNREACHABLE, _silence(findings))
     starting = findings.fleet.silent or not findings.fleet.reporters
     reason = Reason.PODS_STARTING if starting else Reason.PODS_NOT_READY
-    return _reconciling(reason, _of_pods(findings, "are ready"))
+    return _reconciling(
+        reason, surroundings.with_troubles(_of_pods(findings, "are ready"), findings)
+    )
 
 
 def _stalled(findings: Findings, models: Sequence[ModelStatus]) -> Finding | None:
     """Return what keeps the goal from being reached unless somebody acts."""
     kind = ConditionType.STALLED
-    if findings.violation:
-        return Finding(kind, "True", findings.violation.reason, findings.violation.message)
+    if stuck := surroundings.stuck(findings):
+        return stuck
     for standing in findings.taken_back:
         if reason_and_message := _taken_back(standing, models):
             return Finding(kind, "True", *reason_and_message)
     failed = _failed_model(findings, models)
-    return Finding(kind, "True", *failed) if failed and not findings.hands_off else None
+    if failed and not findings.hands_off:
+        return Finding(kind, "True", *failed)
+    if findings.observe_only and not findings.rolled_out:
+        return Finding(kind, "True", Reason.RECONCILE_DISABLED, surroundings.NOTHING_IS_CHANGED)
+    return None
 
 
 def _failed_model(findings: Findings, models: Sequence[ModelStatus]) -> tuple[str, str] | None:
@@ -193,7 +201,9 @@ def _pods_available(findings: Findings) -> Finding:
     kind, enough = ConditionType.PODS_AVAILABLE, findings.ready_pods >= findings.pods_wanted
     if enough:
         return Finding(kind, "True", Reason.PODS_AVAILABLE, _of_pods(findings, "are ready"))
-    return Finding(kind, "False", Reason.PODS_NOT_READY, _of_pods(findings, "are ready"))
+    reason = surroundings.trouble_reason(findings) or Reason.PODS_NOT_READY
+    words = surroundings.with_troubles(_of_pods(findings, "are ready"), findings)
+    return Finding(kind, "False", reason, words)
 
 
 def _rollout_words(findings: Findings, decision: Decision) -> tuple[str, str]:
@@ -205,7 +215,7 @@ def _rollout_words(findings: Findings, decision: Decision) -> tuple[str, str]:
     silent = f", silent: {', '.join(decision.held_by)}" if decision.held_by else ""
     present = len(findings.fleet.present)
     words = f"{name}: ready in {decision.proven} of {present} pods{silent}"
-    return Reason.ROLLOUT_IN_PROGRESS, words
+    return Reason.ROLLOUT_IN_PROGRESS, surroundings.with_troubles(words, findings)
 
 
 def _unready(findings: Findings, models: Sequence[ModelStatus]) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Final
 
+from flambeau_operator.plan.volumes import CLAIMS_FOLDER, CONFIG_MAPS_FOLDER
 from flambeau_operator.resources.model_deployment import Model
 from flambeau_operator.resources.pod_state import SourceEntry, VersionEntry, WarmupEntry
+
+MOUNTED: Final[Mapping[str, str]] = {"configmap": CONFIG_MAPS_FOLDER, "pvc": CLAIMS_FOLDER}
+"""Where pods find what a source's scheme names, below a folder of the object's name."""
 
 
 def target_entry(model: Model) -> VersionEntry:
     """Return the entry that a pod's document shall have for this model's version."""
     return VersionEntry(
         version=model.version,
-        source=SourceEntry(uri=model.source.uri, digest=model.source.digest),
+        source=SourceEntry(uri=pod_uri(model.source.uri), digest=model.source.digest),
         workers=model.workers.min,
         max_size=model.batching.max_size,
         max_delay_s=model.batching.max_delay_s,
@@ -25,6 +31,13 @@ def target_entry(model: Model) -> VersionEntry:
             for each in model.warmup.requests
         ),
     )
+
+
+def pod_uri(uri: str) -> str:
+    """Return the address under which a pod finds an archive: what is mounted is a file there."""
+    scheme, _, rest = uri.partition("://")
+    folder = MOUNTED.get(scheme)
+    return f"file://{folder}/{rest}" if folder else uri
 
 
 def spec_hash(entry: VersionEntry) -> str:

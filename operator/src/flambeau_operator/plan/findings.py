@@ -7,10 +7,11 @@ from datetime import datetime
 
 from flambeau_operator.plan.checks import Violation
 from flambeau_operator.plan.fleet import Fleet
+from flambeau_operator.plan.ownership import conflict_name
 from flambeau_operator.plan.rollout import Decision, Step
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.model_deployment import ModelDeployment
-from flambeau_operator.resources.observed import ChildrenFacts
+from flambeau_operator.resources.observed import ChildrenFacts, PodFacts
 from flambeau_operator.resources.pod_state import (
     ModelEntry,
     VersionEntry,
@@ -30,6 +31,7 @@ class Findings:
     committed: tuple[ModelEntry, ...]  # as it is after this pass
     writes: bool  # whether this pass commits something or PUTs a document
     hands_off: bool  # no pod answers: nothing is changed
+    observe_only: bool  # by the user's annotation: nothing is changed
     violation: Violation | None
     pods_wanted: int  # how many pods shall run
     children: ChildrenFacts
@@ -37,8 +39,8 @@ class Findings:
 
     @property
     def suspended(self) -> bool:
-        """Whether nothing shall run."""
-        return self.deployment.spec.suspend
+        """Whether nothing shall run, and that is brought about."""
+        return self.deployment.spec.suspend and not self.observe_only
 
     @property
     def ready_pods(self) -> int:
@@ -77,8 +79,18 @@ class Findings:
         """Whether this generation's versions and settings are in every pod."""
         everywhere = all(self.serves_everywhere(each) for each in self.standings)
         all_here = self.fleet.settled and len(self.fleet.present) >= self.pods_wanted
-        complete = all_here or self.pods_wanted == 0
+        complete = (all_here and not self.children.rolling) or self.pods_wanted == 0
         return complete and everywhere and not self.writes and not self.hands_off
+
+    @property
+    def troubled(self) -> tuple[PodFacts, ...]:
+        """The pods that should run and do not, and somebody said why."""
+        return tuple(pod for pod in self.fleet.pods if pod.trouble and not pod.terminating)
+
+    @property
+    def service_is_foreign(self) -> bool:
+        """Whether the address of the predictions belongs to somebody else."""
+        return conflict_name("Service", self.deployment.metadata.name) in self.children.conflicts
 
     @property
     def moving(self) -> Decision | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from flambeau_operator.names import DISABLED, RECONCILE
 from flambeau_operator.plan.checks import check
 from flambeau_operator.plan.children import Children, desired_children
 from flambeau_operator.plan.desired_state import (
@@ -17,10 +18,11 @@ from flambeau_operator.plan.desired_state import (
 from flambeau_operator.plan.events import Event, transitions
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Fleet, read_fleet
+from flambeau_operator.plan.ownership import committed_set_is_foreign
 from flambeau_operator.plan.rollout import choose_rolling, decide
 from flambeau_operator.plan.standing import stand
 from flambeau_operator.plan.status import summarise
-from flambeau_operator.resources.conditions import ConditionType, Reason
+from flambeau_operator.resources.conditions import ConditionType
 from flambeau_operator.resources.deployment_status import ModelPhase, Status
 from flambeau_operator.resources.model_deployment import ModelDeployment
 from flambeau_operator.resources.observed import Snapshot
@@ -37,6 +39,7 @@ class Plan:
     """What one pass shall do: write the status, then commit, then PUT, then tell."""
 
     children: Children
+    applies: bool  # False: the children stay as they are
     documents: Mapping[
         str, Document
     ]  # pod name → its new document; only pods whose document changes
@@ -68,11 +71,14 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
     wanted, rules = children.replicas, deployment.spec.rollout
     decision = decide(chosen, fleet, base or (), rules, wanted, now) if chosen else None
     committed = base or () if hands_off else committed_after(standings, decision)
-    violation = check(standings, _document(deployment, committed, 0))
-    too_large = violation is not None and violation.reason is Reason.TOO_LARGE
-    if too_large:
+    violation = check(deployment.spec.pod_template, standings, _document(deployment, committed, 0))
+    observe_only = deployment.metadata.annotations.get(RECONCILE) == DISABLED
+    stuck = violation is not None and violation.freezes
+    # Without a committed set of ours nothing may come in: who starts would not know of it.
+    homeless = committed_set_is_foreign(snapshot.children.conflicts, deployment.metadata.name)
+    if observe_only or stuck or homeless:
         committed, decision = base or (), None
-    frozen = hands_off or too_large
+    frozen = hands_off or observe_only or stuck or homeless
     changed = {} if frozen or not wanted else changed_models(fleet, committed, decision)
     kept = _is_kept(snapshot.committed, uid, committed)
     sequence = _sequence(deployment, snapshot, fleet)
@@ -90,6 +96,7 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
             committed=committed,
             writes=bool(changed or commit),
             hands_off=hands_off,
+            observe_only=observe_only,
             violation=violation,
             pods_wanted=wanted,
             children=snapshot.children,
@@ -100,6 +107,7 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
     moving = bool(changed or commit) or _is_moving(status, wanted)
     return Plan(
         children=children,
+        applies=not (observe_only or stuck),
         documents={pod: _document(deployment, each, sequence) for pod, each in changed.items()},
         commit=commit,
         status=status,

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from flambeau_operator.errors import FieldProblem
 from flambeau_operator.names import versioned
-from flambeau_operator.plan.conditions import Finding, carry_over, judge
+from flambeau_operator.plan.conditions import carry_over, judge
+from flambeau_operator.plan.finding import LONGEST_MESSAGE, Finding
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Reporter
 from flambeau_operator.plan.model_status import model_status
@@ -16,7 +17,6 @@ from flambeau_operator.resources.deployment_status import ModelStatus, PodIssue,
 from flambeau_operator.resources.pod_state import VersionPhase
 
 MOST_ISSUES = 10
-LONGEST_MESSAGE = 1024
 
 
 def summarise(findings: Findings, sequence: int) -> Status:
@@ -29,7 +29,7 @@ def summarise(findings: Findings, sequence: int) -> Status:
         observed_generation=generation,
         sequence=sequence,
         conditions=carry_over(judge(findings, models), before, generation, findings.now),
-        url=findings.children.url or before.url,
+        url=None if findings.service_is_foreign else findings.children.url or before.url,
         runtime_image=findings.children.runtime_image,
         selector=findings.children.selector,
         replicas=len(findings.fleet.present),
@@ -83,9 +83,14 @@ def _pod_issues(findings: Findings) -> tuple[PodIssue, ...]:
         for pod in findings.fleet.gone_silent
     ]
     found += [
+        (pod.name, pod.trouble.reason, pod.trouble.message[:LONGEST_MESSAGE])
+        for pod in findings.troubled
+        if pod.trouble
+    ]
+    found += [
         (pod.name, str(Reason.POD_RESTARTING), f"it does not run, after {pod.restarts} restarts")
         for pod in findings.fleet.pods
-        if pod.restarts and not pod.running and not pod.terminating
+        if pod.restarts and not pod.running and not pod.terminating and not pod.trouble
     ]
     for pod in findings.fleet.reporters:
         found.extend(_failures_in(pod))

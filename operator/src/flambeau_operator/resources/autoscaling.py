@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StrictInt
 
+from flambeau_operator.resources.rules import Rule, rule
 from flambeau_operator.resources.wish import Opaque, Wish
 
 
@@ -21,9 +22,22 @@ class HorizontalPodAutoscaling(Wish):
     behavior: Opaque | None = None
     """As autoscaling/v2's behavior, handed through."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        rule(
+            "self.min <= self.max",
+            "must not be less than min",
+            ".max",
+            lambda self: self.min <= self.max,
+        ),
+    )
+
 
 class Autoscaling(Wish):
     """Instead of `replicas`: exactly one kind."""
 
     hpa: HorizontalPodAutoscaling | None = None
     """Kubernetes' own autoscaler."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        rule("has(self.hpa)", "must name its kind: hpa", "", lambda self: self.hpa is not None),
+    )

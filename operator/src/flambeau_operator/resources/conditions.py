@@ -12,11 +12,18 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     MODELS_READY = "ModelsReady"
     PODS_AVAILABLE = "PodsAvailable"
+    AUTOSCALING_ACTIVE = "AutoscalingActive"
+    UNSUPPORTED = "Unsupported"
+    RECONCILE_DISABLED = "ReconcileDisabled"
     SUSPENDED = "Suspended"
 
 
 class Reason(StrEnum):
-    """Why it is so. A failed model adds the runtime's own reasons (ArchiveInvalid …)."""
+    """Why it is so.
+
+    A failed model adds the runtime's own reasons (ArchiveInvalid …), a pod that does not start and
+    an object that is refused those of their cluster (Unschedulable, ImagePullBackOff, Forbidden …).
+    """
 
     ALL_MODELS_SERVING = "AllModelsServing"
     MODELS_NOT_READY = "ModelsNotReady"
@@ -37,4 +44,9 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     VERSION_REUSED = "VersionReused"
     TOO_LARGE = "TooLarge"
+    POD_TEMPLATE_INVALID = "PodTemplateInvalid"
+    NAME_CONFLICT = "NameConflict"
+    NO_EFFECT = "FieldsWithoutEffect"
+    AUTOSCALER_SILENT = "AutoscalerSilent"
+    RECONCILE_DISABLED = "ReconcileDisabled"
     SUSPENDED = "Suspended"

@@ -31,7 +31,11 @@ class _Reported(BaseModel):
     """Read with tolerance: another release of this program may have written it."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True
+        frozen=True,
+        extra="ignore",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 

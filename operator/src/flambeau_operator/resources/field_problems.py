@@ -12,15 +12,27 @@ from pydantic_core import ErrorDetails
 from flambeau_operator.errors import FieldProblem
 from flambeau_operator.names import API_VERSION, KIND
 
-LATER: Mapping[str, frozenset[str]] = {
-    "Spec": frozenset({"credentials", "inferenceAuth", "monitoring", "route"}),
-    "Runtime": frozenset({"grpc"}),
-    "Autoscaling": frozenset({"keda"}),
-    "Model": frozenset({"split", "shadow"}),
-    "Source": frozenset({"credentials"}),
-    "Workers": frozenset({"max", "devicesPerWorker"}),
-    "Rollout": frozenset({"strategy"}),
-    "Hot": frozenset({"mode", "steps", "drainTimeout", "keepPrevious", "analysis"}),
+NOT_YET = "is not supported by this version"
+RESERVED = f"Reserved: it {NOT_YET}."
+LATER: Mapping[str, Mapping[str, str]] = {
+    "Spec": {
+        "credentials": "array",
+        "inferenceAuth": "object",
+        "monitoring": "object",
+        "route": "object",
+    },
+    "Runtime": {"grpc": "boolean"},
+    "Autoscaling": {"keda": "object"},
+    "Model": {"split": "object", "shadow": "object"},
+    "Source": {"credentials": "string"},
+    "Workers": {"max": "integer", "devicesPerWorker": "integer"},
+    "Hot": {
+        "mode": "string",
+        "steps": "array",
+        "drainTimeout": "string",
+        "keepPrevious": "string",
+        "analysis": "object",
+    },
 }
 """Fields that the API knows and this version cannot bring about, by the type they belong to."""
 
@@ -71,7 +83,7 @@ def _problem(found: ErrorDetails, root: type[BaseModel]) -> FieldProblem:
 def _unknown(location: Sequence[str | int], root: type[BaseModel]) -> FieldProblem:
     parent, name = _type_at(root, location[:-1]), str(location[-1])
     if parent and name in LATER.get(parent.__name__, ()):
-        return FieldProblem(path_of(location), "is not supported by this version")
+        return FieldProblem(path_of(location), NOT_YET)
     known = [field.alias or key for key, field in parent.model_fields.items()] if parent else []
     lowered = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
@@ -111,7 +123,7 @@ def _pattern(found: ErrorDetails) -> str:
     if found["loc"][-1] != "uri":
         return f"{value!r} does not match {found['ctx']['pattern']}"
     if separator and scheme in LATER_SCHEMES:
-        return f"{scheme}:// is not supported by this version: use {SCHEMES}"
+        return f"{scheme}:// {NOT_YET}: use {SCHEMES}"
     return f"{value!r} is not an address: use {SCHEMES}"
 
 
@@ -120,6 +132,7 @@ WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {
     "string_type": _string_type,
     "string_pattern_mismatch": _pattern,
     "string_too_long": lambda found: f"must have at most {found['ctx']['max_length']} characters",
+    "literal_error": lambda found: f"must be {found['ctx']['expected']}",
     "int_type": lambda _: "must be a whole number",
     "bool_type": lambda _: "must be true or false",
     "tuple_type": lambda _: "must be a list",

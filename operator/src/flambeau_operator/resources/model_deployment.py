@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -13,21 +14,26 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
 
 from flambeau_operator.errors import FieldProblem, InvalidSpec
 from flambeau_operator.resources.autoscaling import Autoscaling
 from flambeau_operator.resources.deployment_status import Status, status_from_json
-from flambeau_operator.resources.field_problems import problems_of, wrong_kind
+from flambeau_operator.resources.field_problems import SCHEMES, problems_of, wrong_kind
 from flambeau_operator.resources.quantities import Share, format_duration
+from flambeau_operator.resources.rules import BY_NAME, Rule, breaches, rule
 from flambeau_operator.resources.scheduling import Mounted, Resources, Scheduling
 from flambeau_operator.resources.storage import Storage
-from flambeau_operator.resources.wish import Delay, Natural, Opaque, Patience, Wish
+from flambeau_operator.resources.wish import NOT_FILLED_IN, Delay, Natural, Opaque, Patience, Wish
 
-ObjectName = Annotated[
-    str, StringConstraints(max_length=50, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-]
+CONFIG_MAP_URI = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
+CLAIM_URI = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/\S+$"
+UPWARDS = r"(?i)/(\.|%2e){2}(/|$)"
+OBJECT_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+ObjectName = Annotated[str, StringConstraints(max_length=50, pattern=OBJECT_NAME)]
 ModelName = Annotated[
     str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 ]
@@ -35,9 +41,17 @@ Version = Annotated[
     str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.+]*[A-Za-z0-9])?$")
 ]
 Uri = Annotated[
-    str, StringConstraints(max_length=2048, pattern=r"^(https?|file|configmap|pvc)://\S+$")
+    str,
+    StringConstraints(max_length=2048, pattern=r"^(https?|file|configmap|pvc)://\S+$"),
+    # The pattern is a rule of Source in the CRD: there it can say what to do.
+    WithJsonSchema({"type": "string", "maxLength": 2048}),
 ]
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, StringConstraints(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
+EnvName = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+EnvValue = Annotated[str, StringConstraints(max_length=32_768)]
+ConfigKey = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9_.-]+$")]
+ConfigValue = Annotated[str, StringConstraints(max_length=4096)]
+AnnotationValue = Annotated[str, StringConstraints(max_length=32_768)]
 
 
 class Source(Wish):
@@ -47,6 +61,38 @@ class Source(Wish):
     """http, https, file, `configmap://NAME/KEY` or `pvc://CLAIM/PATH`."""
     digest: Digest | None = None
     """Pins the content: sha256 and 64 hexadecimal digits."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            r"self.uri.matches(r'^(https?|file|configmap|pvc|s3|gs|az|hf|oci)://\S+$')",
+            f"is not an address: use {SCHEMES}",
+            ".uri",
+        ),
+        Rule(
+            "!self.uri.matches('^(s3|gs|az|hf|oci)://')",
+            f"s3, gs, az, hf and oci are not supported by this version: use {SCHEMES}",
+            ".uri",
+        ),
+        rule(
+            f"!self.uri.startsWith('configmap://') || self.uri.matches(r'{CONFIG_MAP_URI}')",
+            "must be configmap://NAME/KEY: a ConfigMap and a key in it",
+            ".uri",
+            lambda self: (
+                not self.uri.startswith("configmap://")
+                or bool(re.fullmatch(CONFIG_MAP_URI, self.uri))
+            ),
+        ),
+        rule(
+            f"!self.uri.startsWith('pvc://') || (self.uri.matches(r'{CLAIM_URI}') && "
+            f"!self.uri.matches(r'{UPWARDS}'))",
+            "must be pvc://CLAIM/PATH: a claim and a path below its root, without ..",
+            ".uri",
+            lambda self: (
+                not self.uri.startswith("pvc://")
+                or bool(re.fullmatch(CLAIM_URI, self.uri) and not re.search(UPWARDS, self.uri))
+            ),
+        ),
+    )
 
 
 class Workers(Wish):
@@ -77,18 +123,16 @@ class Timeouts(Wish):
 class Handler(Wish):
     """What the handler finds around it."""
 
-    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
-        default={}
-    )
+    env: Annotated[dict[EnvName, EnvValue], Field(max_length=64)] = Field(default={})
     """Environment variables of the workers."""
 
 
 class WarmupRequest(Wish):
     """A request sent before the version gets traffic."""
 
-    body: str
+    body: Annotated[str, StringConstraints(max_length=262_144)]
     """The request's body."""
-    content_type: str = "application/json"
+    content_type: Annotated[str, StringConstraints(max_length=255)] = "application/json"
     """Its Content-Type."""
     repeat: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
     """How often each worker gets it."""
@@ -123,6 +167,15 @@ class Model(Wish):
     warmup: Warmup = Warmup()
     """Live: used at the next start of a worker."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.version != oldSelf.version || !has(oldSelf.source.digest) || "
+            "!has(self.source.digest) || self.source.digest == oldSelf.source.digest",
+            "has this version with another digest already: give the new archive a new version",
+            ".version",
+        ),
+    )
+
 
 class Runtime(Wish):
     """The program in the pods."""
@@ -131,7 +184,7 @@ class Runtime(Wish):
     """Absent: chosen by the operator when it makes the Deployment, and kept after that."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the image is pulled."""
-    config: dict[str, str] = Field(default={})
+    config: Annotated[dict[ConfigKey, ConfigValue], Field(max_length=128)] = Field(default={})
     """Keys of config.properties, handed through."""
 
 
@@ -147,7 +200,9 @@ class Rollout(Wish):
 
     paused: StrictBool = False
     """Hold where it is; a failing candidate is still taken back."""
-    hot: Hot = Hot()
+    strategy: Literal["Hot"] = "Hot"
+    """Hot changes the version inside the running pods."""
+    hot: Annotated[Hot, Field(json_schema_extra=NOT_FILLED_IN)] = Hot()
     """Inside the running pods."""
     progress_deadline_s: Patience = Field(default=3600.0, alias="progressDeadline")
     """A candidate that makes no progress for so long is taken back."""
@@ -160,7 +215,7 @@ class Service(Wish):
     """As core/v1's Service."""
     port: Annotated[StrictInt, Field(ge=1, le=65_535)] = 80
     """Its port."""
-    annotations: Annotated[dict[str, str], Field(max_length=64)] = Field(default={})
+    annotations: Annotated[dict[str, AnnotationValue], Field(max_length=64)] = Field(default={})
     """Of the Service."""
 
 
@@ -175,10 +230,49 @@ class Disruption(Wish):
     """How long a stopping pod goes on accepting, until nobody sends to it any more."""
 
 
+def _unnamed(scheme: str, field: str, named: Callable[[Spec], tuple[Mounted, ...]]) -> Rule:
+    """Return the rule that what a source reads from is mounted."""
+    prefix = f"{scheme}://"
+
+    def find(spec: Spec) -> Iterator[FieldProblem]:
+        names = {each.name for each in named(spec)}
+        for index, model in enumerate(spec.models):
+            name = model.source.uri.removeprefix(prefix).partition("/")[0]
+            if model.source.uri.startswith(prefix) and name not in names:
+                yield FieldProblem(
+                    f"models[{index}].source.uri",
+                    f"is not mounted: add {{name: {name}}} to spec.{field}",
+                )
+
+    named_so = f"m.source.uri.startsWith('{prefix}' + entry.name + '/')"
+    known = f"has(self.{field}) && self.{field}.exists(entry, {named_so})"
+    stranger = f"m.source.uri.startsWith('{prefix}') && !({known})"
+    return Rule(
+        f"!self.models.exists(m, {stranger})",
+        f"every {prefix}NAME of a source must be in spec.{field}: add {{name: NAME}} to it",
+        f".{field}",
+        find,
+    )
+
+
+def _cut_off(spec: Spec) -> Iterator[FieldProblem]:
+    slowest = max(model.timeouts.response_s for model in spec.models)
+    delay, grace = spec.disruption.drain_delay_s, spec.disruption.termination_grace_period_s
+    if delay + slowest > grace:
+        yield FieldProblem(
+            "disruption.terminationGracePeriod",
+            f"must be at least disruption.drainDelay ({format_duration(delay)}) plus the longest "
+            f"timeouts.response ({format_duration(slowest)}), is {format_duration(grace)}: "
+            "a stopping pod would cut off requests",
+        )
+
+
 class Spec(Wish):
     """The wish."""
 
-    models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=64)]
+    models: Annotated[
+        tuple[Model, ...], Field(min_length=1, max_length=64, json_schema_extra=BY_NAME)
+    ]
     """The models to serve, by name."""
     replicas: Natural | None = None
     """Pods; absent means 1. Not together with autoscaling."""
@@ -200,14 +294,44 @@ class Spec(Wish):
     """Where pods may run; a change rolls the pods."""
     storage: Storage = Storage()
     """The model store; a change rolls the pods."""
-    config_maps: Annotated[tuple[Mounted, ...], Field(max_length=16)] = ()
+    config_maps: Annotated[
+        tuple[Mounted, ...], Field(max_length=16, json_schema_extra=BY_NAME)
+    ] = ()
     """ConfigMaps that sources name; a change rolls the pods."""
-    claims: Annotated[tuple[Mounted, ...], Field(max_length=16)] = ()
+    claims: Annotated[tuple[Mounted, ...], Field(max_length=16, json_schema_extra=BY_NAME)] = ()
     """PersistentVolumeClaims that sources name; a change rolls the pods."""
     pod_template: Opaque | None = None
     """A patch of the pod template, applied last; a change rolls the pods."""
     network_policy: Literal["Managed", "None"] = "Managed"
     """Managed lets only the operator reach the pods' management port."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        rule(
+            "!(has(self.replicas) && has(self.autoscaling))",
+            "cannot stand beside autoscaling. Where kubectl scale has left it behind: kubectl "
+            """patch mdep NAME --type=json -p '[{"op": "remove", "path": "/spec/replicas"}]'""",
+            ".replicas",
+            lambda self: self.replicas is None or self.autoscaling is None,
+        ),
+        Rule(
+            "!has(oldSelf.autoscaling) || has(self.autoscaling) || has(self.replicas)",
+            "must be set when autoscaling is removed: to the number of pods that shall stay",
+            ".replicas",
+        ),
+        _unnamed("configmap", "configMaps", lambda spec: spec.config_maps),
+        _unnamed("pvc", "claims", lambda spec: spec.claims),
+        Rule(
+            "self.models.all(m, duration(self.disruption.drainDelay) + "
+            "duration(m.timeouts.response) <= duration(self.disruption.terminationGracePeriod))",
+            "must be at least disruption.drainDelay plus the longest models[].timeouts.response: "
+            "a stopping pod would cut off requests",
+            ".disruption.terminationGracePeriod",
+            _cut_off,
+            "'must be at least disruption.drainDelay (' + self.disruption.drainDelay + ') plus the "
+            "longest models[].timeouts.response, is ' + self.disruption.terminationGracePeriod + "
+            "': a stopping pod would cut off requests'",
+        ),
+    )
 
     def pods_wanted(self, running: int | None = None) -> int:
         """Return how many pods shall run now.
@@ -260,23 +384,6 @@ def parse(body: Mapping[str, Any]) -> ModelDeployment:
         deployment = ModelDeployment.model_validate(wish)
     except ValidationError as error:
         raise InvalidSpec(problems_of(error, ModelDeployment)) from None
-    if wrong := tuple(_contradictions(deployment.spec)):
+    if wrong := tuple(breaches(deployment.spec, "spec")):
         raise InvalidSpec(wrong)
     return deployment.model_copy(update={"status": status_from_json(body.get("status"))})
-
-
-def _contradictions(spec: Spec) -> Iterator[FieldProblem]:
-    """Yield what is wrong between fields that are each in order."""
-    names = [model.name for model in spec.models]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield FieldProblem(f"spec.models[{index}].name", f"{name!r} is named twice")
-    slowest = max(model.timeouts.response_s for model in spec.models)
-    delay, grace = spec.disruption.drain_delay_s, spec.disruption.termination_grace_period_s
-    if delay + slowest > grace:
-        yield FieldProblem(
-            "spec.disruption.terminationGracePeriod",
-            f"must be at least disruption.drainDelay ({format_duration(delay)}) plus the longest "
-            f"timeouts.response ({format_duration(slowest)}), is {format_duration(grace)}: "
-            "a stopping pod would cut off requests",
-        )

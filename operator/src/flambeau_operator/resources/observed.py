@@ -33,6 +33,7 @@ class ChildrenFacts:
     selector: str = ""  # the labels of the pods, for the scale subresource
     runtime_image: str | None = None  # what the pods are started from
     replicas: int | None = None  # pods that are asked for now; None while nothing asks for any
+    rolling: bool = False  # pods of an older template are there and will be replaced
     conflicts: tuple[str, ...] = ()  # "Service vision": there, not ours, and so left alone
     refusals: tuple[Trouble, ...] = ()  # children that the environment will not have as asked for
     unsupported: tuple[str, ...] = ()  # fields that have no effect here, and why

@@ -8,10 +8,13 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+LONGEST_DURATION = 24  # characters
+DURATION_SCHEMA = {"type": "string", "maxLength": LONGEST_DURATION, "pattern": DURATION_PATTERN}
 QUANTITY_PATTERN = (
     r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
     r"(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
 )
+LONGEST = 64  # characters of a quantity
 PERCENT_PATTERN = r"^([1-9][0-9]?|100)%$"
 _PART = re.compile(r"([0-9]{1,5})(h|ms|m|s)")
 _UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
@@ -23,9 +26,13 @@ def parse_duration(text: object) -> float:
     Raises:
         ValueError: it is not written so.
     """
-    if not isinstance(text, str) or not re.match(DURATION_PATTERN, text):
+    if not isinstance(text, str) or not _is_duration(text):
         raise ValueError("must be a duration like 500ms, 30s, 5m or 1h30m, in quotes")
     return sum(int(number) * _UNIT_MS[unit] for number, unit in _PART.findall(text)) / 1000
+
+
+def _is_duration(text: str) -> bool:
+    return len(text) <= LONGEST_DURATION and bool(re.fullmatch(DURATION_PATTERN, text))
 
 
 def format_duration(seconds: float) -> str:
@@ -47,7 +54,7 @@ def parse_share(value: object) -> int | str:
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    if isinstance(value, str) and re.match(PERCENT_PATTERN, value):
+    if isinstance(value, str) and re.fullmatch(PERCENT_PATTERN, value):
         return value
     raise ValueError("must be a number of at least 1, or a percentage from 1% to 100%")
 
@@ -63,14 +70,21 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "maxLength": 24, "pattern": DURATION_PATTERN}),
+    WithJsonSchema(DURATION_SCHEMA),
 ]
 """Seconds inside, text such as `150s` outside."""
 
 Share = Annotated[
     int | str,
     BeforeValidator(parse_share),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "minimum": 1, "pattern": PERCENT_PATTERN}),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": LONGEST,
+            "minimum": 1,
+            "pattern": PERCENT_PATTERN,
+        }
+    ),
 ]
 """A number of pods, or a percentage of them."""
 
@@ -83,7 +97,7 @@ def parse_quantity(value: object) -> str:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, str) and re.match(QUANTITY_PATTERN, value):
+    if isinstance(value, str) and len(value) <= LONGEST and re.fullmatch(QUANTITY_PATTERN, value):
         return value
     raise ValueError("must be a quantity like 500m, 2 or 8Gi")
 
@@ -91,6 +105,8 @@ def parse_quantity(value: object) -> str:
 Quantity = Annotated[
     str,
     BeforeValidator(parse_quantity),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY_PATTERN}),
+    WithJsonSchema(
+        {"x-kubernetes-int-or-string": True, "maxLength": LONGEST, "pattern": QUANTITY_PATTERN}
+    ),
 ]
 """An amount of a resource, always text inside."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import StrictBool, StringConstraints
 
 from flambeau_operator.resources.quantities import Quantity
+from flambeau_operator.resources.rules import Rule, rule
 from flambeau_operator.resources.wish import DnsName, Opaque, Wish
 
 
@@ -55,6 +56,18 @@ class ModelStore(Wish):
     """An OCI image."""
     ephemeral: EphemeralStore | None = None
     """A volume for each pod."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        rule(
+            "[has(self.emptyDir), has(self.persistentVolumeClaim), has(self.image), "
+            "has(self.ephemeral)].exists_one(x, x)",
+            "must be exactly one of emptyDir, persistentVolumeClaim, image and ephemeral",
+            "",
+            lambda self: (
+                sum(getattr(self, name) is not None for name in type(self).model_fields) == 1
+            ),
+        ),
+    )
 
 
 class Storage(Wish):

@@ -30,18 +30,28 @@ def bind(key: str, address: Address) -> socket.socket:
         InvalidSettings: naming key, address and what to do.
     """
     where = f"{key}={url_of(address.host, address.port)}"
+    try:
+        bound = _bind(address)
+    except OSError as error:
+        raise InvalidSettings(f"{where}: {_why(error, key, address)}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def _bind(address: Address) -> socket.socket:
     six = ":" in address.host
     try:
-        bound = socket.create_server(
+        return socket.create_server(
             (address.host, address.port),
             family=socket.AF_INET6 if six else socket.AF_INET,
             backlog=BACKLOG,
             dualstack_ipv6=address.host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
-        raise InvalidSettings(f"{where}: {_why(error, key, address)}") from None
-    bound.setblocking(False)
-    return bound
+        if address.host == "::" and error.errno == errno.EAFNOSUPPORT:
+            # Every address, on a machine without IPv6: those of IPv4.
+            return socket.create_server(("0.0.0.0", address.port), backlog=BACKLOG)  # noqa: S104
+        raise
 
 
 def _why(error: OSError, key: str, address: Address) -> str:

@@ -32,7 +32,12 @@ from flambeau_runtime.archive.manifest import (
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.archive.reader import ExtractionLimits, extract
 from flambeau_runtime.archive.sources import Local, Remote, resolve
-from flambeau_runtime.errors import ArchiveInvalid, DigestMismatch, SourceUnavailable
+from flambeau_runtime.errors import (
+    ArchiveInvalid,
+    DigestMismatch,
+    SourceNotFound,
+    SourceUnavailable,
+)
 
 OnProgress = Callable[[int, int | None], None]
 """Called on the event loop with (bytes so far, bytes in all if known)."""
@@ -41,6 +46,10 @@ CHUNK = 1024 * 1024
 THREADS = 4
 PROGRESS_EVERY_S = 0.1
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+LATE = Path("/mnt/configmaps")
+"""Where a pod has ConfigMaps: what is added to one appears here after up to a minute and a half."""
+LATE_S = 120.0
+LOOK_AGAIN_S = 0.5
 T = TypeVar("T")
 
 
@@ -66,11 +75,13 @@ class Store:
         model_store: Path | None = None,
         allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*"),
         limits: ExtractionLimits | None = None,
+        late: Path = LATE,
     ) -> None:
         self.root = root
         self.model_store = model_store
         self.allowed_urls = allowed_urls
         self._limits = limits or ExtractionLimits()
+        self._late = late
         self._token = secrets.token_hex(4)
         self._digests: dict[Path, tuple[_Stamp, str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -105,7 +116,7 @@ class Store:
             DigestMismatch: something else is there.
         """
         wanted = _check_digest(uri, digest)
-        source = await self._in_thread(lambda _: self._resolve(uri, wanted))
+        source = await self._find(uri, wanted)
         if isinstance(source, Local):
             await self._in_thread(lambda stop: self._verify(source.path, wanted, uri, stop))
             return source.path
@@ -148,6 +159,19 @@ class Store:
     def close(self) -> None:
         """Wait for the threads, which stop at their next chunk when nobody waits for them."""
         self._threads.shutdown()
+
+    async def _find(self, uri: str, wanted: str | None) -> Local | Remote:
+        """Return where the archive is; one that may come late is waited for."""
+        loop = asyncio.get_running_loop()
+        patience = LATE_S if uri.startswith(f"file://{self._late}/") else 0.0
+        deadline = loop.time() + patience
+        while True:
+            try:
+                return await self._in_thread(lambda _: self._resolve(uri, wanted))
+            except SourceNotFound:
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_S)  # nobody tells a pod that its files have changed
 
     def _resolve(self, uri: str, wanted: str | None) -> Local | Remote:
         source = resolve(uri, self.model_store, self.allowed_urls)

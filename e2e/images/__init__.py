@@ -1,0 +1,1 @@
+"""Our images, built on one machine: `make images`."""

@@ -1,0 +1,1 @@
+"""The door `Cluster` on Kubernetes: everything that speaks to an API server."""
