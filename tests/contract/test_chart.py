@@ -1,10 +1,13 @@
 """The chart's values are described where users look: in the schema, and in the guide's table."""
 
 import json
+import re
 from functools import reduce
 from pathlib import Path
 
 import yaml
+
+from flambeau_operator.settings import LEVELS, read_settings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "flambeau"
@@ -32,6 +35,32 @@ def test_an_unknown_value_is_refused_everywhere_but_in_what_charts_share():
 def test_the_guide_lists_every_value_with_its_default():
     _, _, table = GUIDE.read_text().partition("| --- | --- | --- |\n")
     assert [line for line in table.splitlines() if line.startswith("|")] == _table()
+
+
+def test_the_chart_sets_what_the_operator_reads_and_nothing_else():
+    asked = Asked(
+        FLAMBEAU_NAMESPACE="flambeau-system", FLAMBEAU_POD_NAME="a", FLAMBEAU_RUNTIME_IMAGE="b"
+    )
+    read_settings(asked)
+    template = (CHART / "templates" / "deployment.yaml").read_text()
+    # The kubeconfig is for an operator outside of the cluster.
+    assert set(re.findall(r"- name: (FLAMBEAU_\w+)", template)) == asked.names - {"KUBECONFIG"}
+
+
+def test_the_chart_knows_every_level_of_the_log():
+    assert SCHEMA["properties"]["logLevel"]["enum"] == [level.lower() for level in LEVELS]
+
+
+class Asked(dict):
+    """An environment that remembers what was asked for."""
+
+    def __init__(self, **environment):
+        super().__init__(environment)
+        self.names = set()
+
+    def get(self, key, default=None):
+        self.names.add(key)
+        return super().get(key, default)
 
 
 def _table():
