@@ -6,6 +6,7 @@ last line has the sum.
 """
 
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,8 @@ COUNTED = re.compile(r"(\d+) (passed|failed|error|skipped)")
 
 def main() -> int:
     """Run both streams; return 0 when every test ran and passed."""
+    # A shell in the background ignores SIGINT, and so would whatever a test presses Ctrl-C on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     counts: Counter[str] = Counter()
     statuses: list[int] = []
     lock = threading.Lock()
