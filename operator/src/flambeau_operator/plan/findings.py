@@ -76,9 +76,9 @@ class Findings:
 
     @property
     def rolled_out(self) -> bool:
-        """Whether this generation's versions and settings are in every pod."""
+        """Whether this generation's versions and settings are in every pod, and all are asked."""
         everywhere = all(self.serves_everywhere(each) for each in self.standings)
-        all_here = self.fleet.settled and len(self.fleet.present) >= self.pods_wanted
+        all_here = self.fleet.settled and self.ready_pods >= self.pods_wanted
         complete = (all_here and not self.children.rolling) or self.pods_wanted == 0
         return complete and everywhere and not self.writes and not self.hands_off
 
