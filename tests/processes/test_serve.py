@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -187,3 +188,17 @@ def test_asked_to_drain_it_leaves_the_endpoints_and_lets_kept_connections_go(tmp
         assert server.manage("POST", "/drain").status == 202
         assert server.manage("GET", "/ready").status == 503
         until(lambda: connection_header(server) == "close")
+
+
+def test_what_lies_idle_is_closed_long_before_a_draining_runtime_ends(tmp_path):
+    with serving(tmp_path, *with_model(tmp_path), "--drain-delay", "30") as server:
+        until(lambda: server.predict("echo").status == 200)
+        address = urlsplit(server.inference)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as kept:
+            kept.sendall(b"POST /predictions/echo HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+            assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+            server.process.send_signal(signal.SIGTERM)
+            assert kept.recv(65536) == b"", "closed within ten of the thirty seconds"
+        assert server.predict("echo").status == 200
+        server.process.send_signal(signal.SIGTERM)  # the second one does not wait any longer
+        assert server.process.wait(20) == 0

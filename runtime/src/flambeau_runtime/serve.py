@@ -48,6 +48,7 @@ OnStarted = Callable[[Urls], None]
 
 LOOK_AGAIN_S = 3600.0
 START_PATIENCE_S = 30.0
+IDLE_S = 1.0
 LISTENING_FILE = "listening.json"
 
 
@@ -242,6 +243,11 @@ class _Doors:
         """Have every answered prediction close its connection."""
         self._protocol.door.draining = True
 
+    def close_idle(self) -> None:
+        """Close the connections for predictions that lie idle."""
+        for _, listener in self._listeners:
+            listener.close_idle(IDLE_S)
+
     async def close(self, *, inference_only: bool) -> None:
         async with asyncio.TaskGroup() as closing:
             for roles, listener in self._listeners:
@@ -357,13 +363,27 @@ async def _drain(parts: _Parts, doors: _Doors, signals: _Signals) -> None:
     log.info("draining")
     parts.catalogue.start_draining()
     doors.ask_to_leave()
-    await _wait(signals.hurry, parts.settings.limits.drain_delay_s)
+    await _let_clients_leave(parts.settings.limits.drain_delay_s, doors, signals)
     async with asyncio.TaskGroup() as tasks:
         hurrying = tasks.create_task(_hurry_when_told(signals, doors))
         await doors.close(inference_only=True)
         parts.catalogue.close()
         await doors.close(inference_only=False)
         hurrying.cancel()
+
+
+async def _let_clients_leave(seconds: float, doors: _Doors, signals: _Signals) -> None:
+    """Wait until others have noticed, and close early what lies idle.
+
+    A request that is sent just as its connection is closed is lost. What was not used for a second
+    is hardly picked by a client; at the end, when the start of a successor may slow clients down
+    and have them reach for whatever they have kept, nothing is left to pick.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while (left := end - loop.time()) > 0 and not signals.hurry.is_set():
+        doors.close_idle()
+        await _wait(signals.hurry, min(left, IDLE_S / 2))
 
 
 async def _hurry_when_told(signals: _Signals, doors: _Doors) -> None:

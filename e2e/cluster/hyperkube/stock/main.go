@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -78,7 +79,11 @@ func serve(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	var leaving atomic.Bool
 	server := &http.Server{Addr: address, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
 		fmt.Fprintf(w, "%s answers %s\n", name, r.URL.Path)
 	})}
 	ended := make(chan error, 1)
@@ -91,7 +96,9 @@ func serve(arguments []string) error {
 	if *linger == 0 {
 		return nil // abruptly, as servers do that were not written for a cluster
 	}
-	server.SetKeepAlivesEnabled(false) // the last answer of each connection says so
+	// The last answer of each connection says so. SetKeepAlivesEnabled would also close at once what
+	// a client may be about to use.
+	leaving.Store(true)
 	time.Sleep(*linger)
 	return server.Shutdown(context.Background())
 }

@@ -154,6 +154,12 @@ class HotPath(asyncio.Protocol):
             self._transport.close()
         self._ends_at = 0.0
 
+    def close_if_idle(self, seconds: float) -> None:
+        """Close when nothing was asked for so long."""
+        free = self._state is HEAD and not self._rest and not self._write_paused
+        if free and time.monotonic() - self._since >= seconds:
+            self._transport.close()
+
     def pause_writing(self) -> None:
         """Answer no further request until the client reads."""
         self._write_paused = True

@@ -11,6 +11,7 @@ import uvicorn
 
 from flambeau_runtime.api import asgi
 from flambeau_runtime.api.bounded_http import BoundedHttp
+from flambeau_runtime.api.hot_path import HotPath
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address
 
@@ -115,6 +116,12 @@ class Listener:
         config.load()
         self._server.lifespan = config.lifespan_class(config)
         await self._server.startup(sockets=[self._bound])
+
+    def close_idle(self, seconds: float) -> None:
+        """Close the connections on which nothing was asked for so long."""
+        for connection in tuple(self._server.server_state.connections):
+            if isinstance(connection, HotPath):
+                connection.close_if_idle(seconds)
 
     async def close(self) -> None:
         """Stop accepting, let what was asked be answered, close every connection."""
