@@ -144,6 +144,9 @@ def test_the_foreground_ends_with_the_signal_and_shows_its_lines(torchserve):
     with process:
         until(torchserve.pid_file.exists)
         until(lambda: torchserve.pid_file.read_text() == str(process.pid))
+        # The pid is written first; a signal is taken once there are answers.
+        until(lambda: is_listening(torchserve.ports[0]))
+        assert call("GET", torchserve.url("/ping")).status == 200
         process.terminate()
         printed, _ = process.communicate(timeout=30)
     assert process.returncode == 0
