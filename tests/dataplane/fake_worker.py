@@ -22,8 +22,12 @@ class Noted:
     """A reply that can be awaited, and counts how often it is told something."""
 
     def __init__(self):
+        self.parts = []
         self.ends = []
         self.told = asyncio.Event()
+
+    def part(self, _job, prediction):
+        self.parts.append(bytes(prediction.body))
 
     def answered(self, _job, prediction):
         self.ends.append(prediction)

@@ -72,13 +72,34 @@ class Prediction:
 
 
 class Reply(Protocol):
-    """Whoever waits for a job. One of the two is called, exactly once, on the loop."""
+    """Whoever waits for a job: any number of pieces, then exactly one end, all on the loop.
+
+    A reply whose reader is slow says `job.hold()`, and `job.go_on()` when there is room again:
+    meanwhile the handler that makes the pieces is held up. One whose reader left says
+    `job.abandon()`.
+    """
+
+    def part(self, job: Job, prediction: Prediction) -> None:
+        """Take a piece of a streamed answer; the first one brings status and headers for all."""
 
     def answered(self, job: Job, prediction: Prediction) -> None:
-        """Take the prediction."""
+        """Take the prediction; after pieces, the last of them."""
 
     def failed(self, job: Job, fault: RuntimeFault) -> None:
-        """Take the reason why there is none."""
+        """Take the reason why there is none; after pieces, why the rest will not come."""
+
+
+class Feed(Protocol):
+    """Where a streamed answer comes from."""
+
+    def hold(self, job: Job) -> None:
+        """Let no more pieces come until told to go on."""
+
+    def go_on(self, job: Job) -> None:
+        """Let pieces come again."""
+
+    def left(self, job: Job) -> None:
+        """Take note that nobody waits for this job any more."""
 
 
 class Job:
@@ -87,10 +108,21 @@ class Job:
     A reply that raises is logged: its companions in the batch must not feel it.
 
     Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while
-    they had it; `alone` says that it must not share a batch any more.
+    they had it; `alone` says that it must not share a batch any more; `feed` is where its pieces
+    come from, once there has been one: from then on it is never handed to another worker.
     """
 
-    __slots__ = ("alone", "deadline", "deaths", "ended", "payload", "queued_at", "reply", "sent_at")
+    __slots__ = (
+        "alone",
+        "deadline",
+        "deaths",
+        "ended",
+        "feed",
+        "payload",
+        "queued_at",
+        "reply",
+        "sent_at",
+    )
 
     def __init__(self, payload: Payload, reply: Reply, queued_at: float, deadline: float) -> None:
         self.payload = payload
@@ -101,6 +133,26 @@ class Job:
         self.deaths = 0
         self.alone = False
         self.ended = False
+        self.feed: Feed | None = None
+
+    def part(self, prediction: Prediction, feed: Feed) -> None:
+        """Pass a piece on; `feed` is told when the reader is slow or leaves."""
+        if not self.ended:
+            self.feed = feed
+            try:
+                self.reply.part(self, prediction)
+            except Exception:
+                log.exception(BROKEN_REPLY)
+
+    def hold(self) -> None:
+        """Hold the pieces up: the reader is slow."""
+        if self.feed is not None and not self.ended:
+            self.feed.hold(self)
+
+    def go_on(self) -> None:
+        """Let the pieces come again."""
+        if self.feed is not None and not self.ended:
+            self.feed.go_on(self)
 
     def resolve(self, prediction: Prediction) -> None:
         """End with a prediction."""
@@ -121,8 +173,11 @@ class Job:
                 log.exception(BROKEN_REPLY)
 
     def abandon(self) -> None:
-        """End because nobody waits any more; nothing is called."""
-        self.ended = True
+        """End because nobody waits any more; no reply is called."""
+        if not self.ended:
+            self.ended = True
+            if self.feed is not None:
+                self.feed.left(self)
 
 
 class Accepts(Protocol):
@@ -133,16 +188,27 @@ class Accepts(Protocol):
 
 
 class _Answer:
-    """A reply that is awaited."""
+    """A reply that is awaited, and takes the pieces of a streamed answer together."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "parts")
 
     def __init__(self, future: asyncio.Future[Prediction]) -> None:
         self.future = future
+        self.parts: list[Prediction] = []
+
+    def part(self, job: Job, prediction: Prediction) -> None:  # noqa: ARG002  the reply's interface
+        self.parts.append(prediction)
 
     def answered(self, job: Job, prediction: Prediction) -> None:  # noqa: ARG002  the reply's interface
         if not self.future.done():
-            self.future.set_result(prediction)
+            self.future.set_result(self._whole(prediction))
+
+    def _whole(self, last: Prediction) -> Prediction:
+        if not self.parts:
+            return last
+        first = self.parts[0]
+        body = b"".join(part.body for part in [*self.parts, last])
+        return Prediction(first.status, first.phrase, first.headers, body)
 
     def failed(self, job: Job, fault: RuntimeFault) -> None:  # noqa: ARG002  the reply's interface
         if not self.future.done():
