@@ -24,7 +24,7 @@ class Kind(IntEnum):
     LOAD = 1  # front → worker: JSON, what to load
     LOADED = 2  # worker → front: JSON, {"pid": …}
     PREDICT = 3  # front → worker: one batch
-    PART = 4  # worker → front: a piece of a streamed answer, more will come
+    PART = 4  # worker → front: a piece of an answer for each row that streams, more will come
     END = 5  # worker → front: one prediction per row, the batch is over
     FAULT = 6  # worker → front: JSON, the batch (or with batch 0 the load) failed
     CANCEL = 7  # front → worker: nobody waits for this batch any more
@@ -37,7 +37,7 @@ MAX_FRAME_BYTES = 2**32 - 1
 """No frame is longer, whoever sends it."""
 
 SMALL_FRAME_BYTES = 16 * 1024 * 1024
-"""Frames that carry no bodies (all but PREDICT and END) are never longer."""
+"""Frames that carry no bodies (all but PREDICT, PART and END) are never longer."""
 
 MAX_ROWS = 0xFFFF
 
@@ -47,9 +47,10 @@ class Garbage(Exception):
 
 
 class Region(Protocol):
-    """A place in the arena that front and worker share."""
+    """Where a body lies that does not travel: in the arena (`IN_ARENA`), or with the worker."""
 
     offset: int
+    flag: int
 
 
 class Outgoing(Protocol):
@@ -75,7 +76,10 @@ class Answer(Protocol):
 
 
 class Incoming(NamedTuple):
-    """A row as the worker unpacks it. `offset` is -1 when the body came through the socket."""
+    """A row as the worker unpacks it. `offset` is -1 when the body came through the socket.
+
+    `body` is WITH_HANDLER when the handler has had it in an earlier call.
+    """
 
     request_id: str
     headers: bytes
@@ -90,14 +94,19 @@ class Incoming(NamedTuple):
 
 Buffer = bytes | bytearray | memoryview
 Answered = tuple[int, str, tuple[tuple[str, str], ...], Buffer]
-"""status, phrase, headers, body: one row of END. Status 0 is a FAULT of that row alone."""
+"""status, phrase, headers, body: one row of PART or END; see ROW_FAULT and ROW_ABSENT."""
 
 _COUNT = struct.Struct("<I")
 _ROW = struct.Struct("<QIIHHBB")  # offset, body, headers, content type, url path, id, flags
 _RESULT = struct.Struct("<HHII")  # status, phrase, headers, body
-_EXPLAIN, _DESCRIBE, _IN_ARENA = 1, 2, 4
+_EXPLAIN, _DESCRIBE = 1, 2
+IN_ARENA, WITH_WORKER = 4, 8
+WITH_HANDLER = memoryview(b"")
+"""In the place of a body: told apart by identity, an empty body is another."""
 ROW_FAULT = 0
 """The status of a row that failed alone; its body is the JSON of a FAULT."""
+ROW_ABSENT = 1
+"""The status of a row of PART that has no piece in it."""
 
 
 def frame(kind: Kind, batch: int, payload: bytes = b"") -> bytes:
@@ -152,7 +161,7 @@ def pack_predict(batch: int, rows: Sequence[Outgoing]) -> list[Buffer]:
             size += body_size
         else:
             parts += (request_id, headers, content_type, url_path)
-            offset, flags = row.region.offset, flags | _IN_ARENA
+            offset, flags = row.region.offset, flags | row.region.flag
         records.append(pack(offset, body_size, headers_size, type_size, path_size, id_size, flags))
     records[0] = HEADER.pack(size, batch, Kind.PREDICT)
     return [*records, *parts]
@@ -169,8 +178,8 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
     for record in _ROW.iter_unpack(payload[_COUNT.size : position]):
         offset, body, headers, content_type, url_path, request_id, flags = record
         ends = list(accumulate((request_id, headers, content_type, url_path), initial=position))
-        in_arena = flags & _IN_ARENA
-        end = ends[4] if in_arena else ends[4] + body
+        elsewhere = flags & (IN_ARENA | WITH_WORKER)
+        end = ends[4] if elsewhere else ends[4] + body
         if end > len(payload):
             raise Garbage("a row is longer than its frame")
         rows.append(
@@ -178,11 +187,11 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
                 _text(payload[ends[0] : ends[1]]),
                 bytes(payload[ends[1] : ends[2]]),
                 _text(payload[ends[2] : ends[3]]),
-                payload[ends[4] : end],
+                WITH_HANDLER if flags & WITH_WORKER else payload[ends[4] : end],
                 _text(payload[ends[3] : ends[4]]),
                 bool(flags & _EXPLAIN),
                 bool(flags & _DESCRIBE),
-                offset if in_arena else -1,
+                offset if flags & IN_ARENA else -1,
                 body,
             )
         )
@@ -192,8 +201,8 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
     return rows
 
 
-def pack_end(batch: int, answers: Sequence[Answer]) -> bytes:
-    """Return an END frame: a count, one fixed record per row, then per row: phrase, headers, body.
+def pack_end(batch: int, answers: Sequence[Answer], kind: Kind = Kind.END) -> bytes:
+    """Return an END or PART frame: a count, one record per row, then phrase, headers, body of each.
 
     Line breaks in phrases and headers become spaces: nothing a handler sets may end a line of the
     answer.
@@ -208,12 +217,14 @@ def pack_end(batch: int, answers: Sequence[Answer]) -> bytes:
         parts.append(_RESULT.pack(answer.status, len(phrase), len(headers), len(body)))
         bodies += (phrase, headers, body)
         size += len(phrase) + len(headers) + len(body)
-    parts[0] = HEADER.pack(size, batch, Kind.END)
+    parts[0] = HEADER.pack(size, batch, kind)
     return b"".join([*parts, *bodies])
 
 
 def unpack_end(payload: Buffer) -> list[Answered]:
-    """Return the rows of an END frame; a body is a slice of `payload`, a copy where that is bytes.
+    """Return the rows of an END or PART frame.
+
+    A body is a slice of `payload`, a copy where that is bytes.
 
     Raises:
         Garbage: the lengths do not add up to the payload's, or a text is not UTF-8.

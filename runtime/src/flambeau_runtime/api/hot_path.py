@@ -37,6 +37,7 @@ from flambeau_runtime.api.payload import (
     render_problem,
 )
 from flambeau_runtime.api.problems import Problem, describe, final_status
+from flambeau_runtime.api.streamed_answer import StreamedAnswer
 from flambeau_runtime.errors import BadRequest, PayloadTooLarge, RuntimeFault
 from flambeau_runtime.serving.arena import BIG_BODY_BYTES, Region
 from flambeau_runtime.serving.job import Job, Payload, Prediction
@@ -104,6 +105,7 @@ class HotPath(asyncio.Protocol):
         self._state = HEAD
         self._rest: bytes = b""
         self._job: Job | None = None
+        self._stream: StreamedAnswer | None = None  # the answer of which pieces have left
         self._keep = True  # the connection lives on after the answer
         self._agreed = False  # llhttp has seen the end of the message
         self._advancing = False
@@ -161,12 +163,17 @@ class HotPath(asyncio.Protocol):
             self._transport.close()
 
     def pause_writing(self) -> None:
-        """Answer no further request until the client reads."""
+        """Answer no further request, and hold a stream up, until the client reads."""
         self._write_paused = True
+        self._since = time.monotonic()
+        if self._job is not None:
+            self._job.hold()
 
     def resume_writing(self) -> None:
         """Go on with what the client sent meanwhile."""
         self._write_paused = False
+        if self._job is not None:
+            self._job.go_on()
         self._resume()
 
     def data_received(self, data: bytes) -> None:
@@ -476,9 +483,46 @@ class HotPath(asyncio.Protocol):
 
     # from a result to bytes
 
+    def part(self, job: Job, prediction: Prediction) -> None:  # noqa: ARG002  the reply's interface
+        """Write a piece, the first one behind its head; it leaves at once."""
+        head = b""
+        if self._stream is None:
+            self._stream = StreamedAnswer(prediction, keep=self._keeps())
+            head = self._stream.head(self._request_id, prediction)
+        self._write_chunk(head, prediction, b"")
+
+    def _write_chunk(self, head: bytes, prediction: Prediction, end: bytes) -> None:
+        stream = self._stream
+        assert stream is not None  # noqa: S101  it has begun
+        parts = [head, *stream.chunk(prediction.body), end]
+        if len(prediction.body) < JOINED_BYTES:
+            self._transport.write(b"".join(parts))
+            return
+        for part in parts:  # not writelines, see `answered`
+            if part:
+                self._transport.write(part)
+
+    def _finish_stream(self, job: Job, prediction: Prediction) -> None:
+        """Write the last piece and the end."""
+        stream = self._stream
+        assert stream is not None  # noqa: S101  it has begun
+        self._write_chunk(b"", prediction, stream.end())
+        self._stream = None
+        self._note(stream.status, job.queued_at)
+        self._after(keep=stream.keep and self._keeps())
+
+    def _break_stream(self, fault: RuntimeFault) -> None:
+        """Close without an end: nothing else can tell a client that the answer is not whole."""
+        self._stream = None
+        self._note(describe(fault).status, self._began)
+        self._after(keep=False)
+
     def answered(self, job: Job, prediction: Prediction) -> None:
         """Write the prediction."""
         self._job = None
+        if self._stream is not None:
+            self._finish_stream(job, prediction)
+            return
         body = prediction.body if prediction.status not in {204, 304} else b""
         keep = self._keeps()
         head = render(self._request_id, prediction, len(body), KEEP_ALIVE if keep else CLOSE)
@@ -495,7 +539,10 @@ class HotPath(asyncio.Protocol):
         """Write why there is no prediction."""
         self._job = None
         self._began = job.queued_at
-        self._answer_problem(describe(fault))
+        if self._stream is not None:
+            self._break_stream(fault)
+        else:
+            self._answer_problem(describe(fault))
 
     def _answer_problem(self, problem: Problem, *, keep: bool = True) -> None:
         keep = keep and self._keeps()

@@ -27,12 +27,13 @@ KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n\r\n"
 CLOSE = b"\r\nconnection: close\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_NEVER_CACHED = (
+_UNCACHED = (
     b"\r\nPragma: no-cache"
     b"\r\nCache-Control: no-cache; no-store, must-revalidate, private"
     b"\r\nExpires: Thu, 01 Jan 1970 00:00:00 UTC"
-    b"\r\ncontent-length: "
 )
+_NEVER_CACHED = _UNCACHED + b"\r\ncontent-length: "
+_CHUNKED = b"\r\ntransfer-encoding: chunked"
 _OK = b"HTTP/1.1 200 \r\nx-request-id: "
 _OURS = frozenset(
     {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
@@ -144,6 +145,22 @@ def render(request_id: str, prediction: Prediction, size: int, ending: bytes) ->
     start = _status_line(prediction.status, prediction.phrase) + b"x-request-id: "
     handlers = _handler_headers(prediction.headers)
     return b"".join((start, request_id.encode(), handlers, _NEVER_CACHED, length, ending))
+
+
+def render_stream(request_id: str, first: Prediction, *, chunked: bool, keep: bool) -> bytes:
+    """Return the head of a streamed answer, whose first piece decides it."""
+    handlers = _handler_headers(first.headers)
+    return b"".join(
+        (
+            _status_line(first.status, first.phrase),
+            handlers[2:] + b"\r\n" if handlers else b"",
+            b"x-request-id: ",
+            request_id.encode(),
+            _UNCACHED,
+            _CHUNKED if chunked else b"",
+            KEEP_ALIVE if keep else CLOSE,
+        )
+    )
 
 
 def render_problem(request_id: str, problem: Problem, size: int, ending: bytes) -> bytes:

@@ -22,6 +22,9 @@ ROW_OVERHEAD_BYTES = 256 * 1024
 
 LAST_BATCH_ID = 2**32 - 1
 
+BY_ITS_OWN_WISH = 0.999
+"""A deadline nearer than this share of the model's timeout was set by the client."""
+
 
 @dataclass(frozen=True, slots=True)
 class LaneEnd:
@@ -42,7 +45,10 @@ class Lane:
 
     __slots__ = (
         "_batch",
+        "_cancelled",
         "_drained",
+        "_heard_at",
+        "_held",
         "_number",
         "_open",
         "_sent_at",
@@ -71,7 +77,10 @@ class Lane:
         self.busy_s = 0.0  # time with a batch in flight, for saturation
         self._batch: list[Job] = []
         self._number = 0
+        self._cancelled = 0  # the batch of which the worker was told that nobody waits
         self._sent_at = 0.0
+        self._heard_at = 0.0  # when the last pieces came that somebody waited for
+        self._held: set[Job] = set()  # those in flight whose readers are slow
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
         self._drained: asyncio.Event | None = None
@@ -113,7 +122,8 @@ class Lane:
     def close(self) -> None:
         """Detach, give a batch in flight back to the queue, close the link: the worker exits."""
         if self._open:
-            jobs = self._let_go()
+            stopped = WorkerLost("Worker died: it was stopped before the end of the stream.")
+            jobs = self._end_streams(self._let_go(), stopped)
             if jobs:
                 self.queue.again([jobs])
         self.link.close()
@@ -121,7 +131,7 @@ class Lane:
     # what the link calls
 
     def frame_limit(self) -> int:
-        """Return how many bytes an END frame may have."""
+        """Return how many bytes a PART or END frame may have."""
         rows = max(len(self._batch), 1)
         return min(rows * (self.max_response_bytes + ROW_OVERHEAD_BYTES), protocol.MAX_FRAME_BYTES)
 
@@ -146,6 +156,18 @@ class Lane:
                 counters.answered(row[0], now - queued_at)
                 job.resolve(Prediction(*row))
 
+    def parted(self, batch: int, rows: list[Answered]) -> None:
+        """Pass on pieces of the answers of the batch in flight."""
+        jobs = self._batch
+        if batch != self._number or len(rows) != len(jobs):
+            raise Garbage(f"{len(rows)} pieces of batch {batch}, not {len(jobs)} of {self._number}")
+        now = time.monotonic()
+        if not all(job.ended for job in jobs):
+            self._heard_at = now  # pieces that nobody waits for buy the worker no time
+        for job, row in zip(jobs, rows, strict=True):
+            self._part(job, row, now)
+        self._cancel_if_unwanted()
+
     def faulted(self, batch: int, fault: PredictionFailed) -> None:
         """Fail the jobs of the batch in flight: the handler raised."""
         jobs = self._batch
@@ -158,10 +180,59 @@ class Lane:
     def lost(self, fault: WorkerLost) -> None:
         """Hand the batch on, or find the row that kills workers; then tell the end."""
         jobs = self._let_go()
-        poisoned = self._sort_out(jobs, fault)
+        poisoned = self._sort_out(self._end_streams(jobs, fault), fault)
         self.on_end(LaneEnd(fault, len(jobs), poisoned))
 
+    # what a streaming job calls
+
+    def hold(self, job: Job) -> None:
+        """Read no more of what the worker says: its handler waits with the next piece."""
+        if job in self._batch:
+            self._held.add(job)
+            self.link.pause()
+
+    def go_on(self, job: Job) -> None:
+        """Read again, once no reader of the batch is slow."""
+        if job in self._held:
+            self._held.discard(job)
+            self._heard_at = time.monotonic()
+            if not self._held:
+                self.link.resume()
+
+    def left(self, job: Job) -> None:
+        """Hold nobody up for a reader who left; tell the worker when it was the last."""
+        self.go_on(job)
+        self._cancel_if_unwanted()
+
     # inside
+
+    def _part(self, job: Job, row: Answered, now: float) -> None:
+        if job.ended or row[0] == protocol.ROW_ABSENT:
+            return
+        if row[0] == protocol.ROW_FAULT:
+            self._fail(job, row_fault(row[3]), now)
+            return
+        if job.feed is None:
+            self._unbind(job)
+        job.part(Prediction(*row), self)
+
+    def _unbind(self, job: Job) -> None:
+        """Have the model's timeout hold between pieces; a deadline of the client's own stays."""
+        if job.deadline - job.queued_at >= BY_ITS_OWN_WISH * self.queue.spec.timeouts.response_s:
+            job.deadline = float("inf")
+
+    def _cancel_if_unwanted(self) -> None:
+        if self._cancelled == self._number or not all(job.ended for job in self._batch):
+            return
+        if self._batch:
+            self._cancelled = self._number
+            self.link.send([protocol.frame(protocol.Kind.CANCEL, self._number)])
+
+    def _end_streams(self, jobs: list[Job], fault: RuntimeFault) -> list[Job]:
+        """Fail the jobs of which the client has had a part; return those to be tried again."""
+        begun = [job for job in jobs if job.feed is not None]
+        self._give_up(begun, fault)
+        return [job for job in jobs if job.feed is None]
 
     def _over(self) -> float:
         """Take note that the batch in flight is over; the worker may be busy again on return."""
@@ -171,6 +242,9 @@ class Lane:
         self.busy_s += spent
         self.batches += 1
         self._batch = []
+        if self._held:
+            self._held.clear()
+            self.link.resume()
         if self._drained is not None:
             self._drained.set()
         self.queue.finished(self, jobs, spent, now)
@@ -235,7 +309,9 @@ class Lane:
             return  # the next batch arms it again: one timer serves thousands of batches
         now = time.monotonic()
         timeout_s = self.queue.spec.timeouts.response_s
-        dead_at = self._sent_at + timeout_s
+        if self._held:
+            self._heard_at = now  # a reader is late, and its connection has a bound of its own
+        dead_at = max(self._sent_at, self._heard_at) + timeout_s
         if now >= dead_at:
             self._kill(DeadlineExceeded(self.queue.spec.model, timeout_s))
             return
@@ -246,6 +322,8 @@ class Lane:
                 self._fail(job, late, now)
             elif not job.ended:
                 due = min(due, job.deadline)
+        if self._heard_at > self._sent_at:
+            self._cancel_if_unwanted()
         self._watch_until(due, now)
 
     def _kill(self, fault: DeadlineExceeded) -> None:

@@ -51,6 +51,9 @@ class Receiver(Protocol):
     def ended(self, batch: int, rows: list[Answered]) -> None:
         """Take the answers of a batch; raise Garbage when they are not of the one in flight."""
 
+    def parted(self, batch: int, rows: list[Answered]) -> None:
+        """Take pieces of the answers of a batch; raise Garbage as above."""
+
     def faulted(self, batch: int, fault: PredictionFailed) -> None:
         """Take the fault of a whole batch; raise Garbage as above."""
 
@@ -58,7 +61,7 @@ class Receiver(Protocol):
         """Take the end of the worker."""
 
     def frame_limit(self) -> int:
-        """Return how many bytes an END frame may have."""
+        """Return how many bytes a PART or END frame may have."""
 
 
 class WorkerLink(asyncio.Protocol):
@@ -83,6 +86,7 @@ class WorkerLink(asyncio.Protocol):
         self._rest: bytes | bytearray = b""
         self._wanted = 0  # bytes until the frame that has begun is whole
         self._over = False
+        self._paused = False
 
     async def open(self) -> None:
         """Put the socket on the loop."""
@@ -118,6 +122,21 @@ class WorkerLink(asyncio.Protocol):
             self._transport.write(b"".join(parts))
         else:
             self._transport.writelines(parts)
+
+    def pause(self) -> None:
+        """Read no more: the worker's writing will block once the socket is full.
+
+        Its death is then seen by its process alone.
+        """
+        if not self._paused and not self._over and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._paused and not self._over and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """Close the socket without telling anyone; the worker sees EOF and exits."""
@@ -186,7 +205,7 @@ class WorkerLink(asyncio.Protocol):
 
     def _check_length(self, kind: int, length: int) -> None:
         limit = protocol.SMALL_FRAME_BYTES
-        if kind == Kind.END and self.receiver is not None:
+        if kind in {Kind.END, Kind.PART} and self.receiver is not None:
             limit = self.receiver.frame_limit()
         if length > limit:
             raise Garbage(f"a frame of {length} bytes where {limit} are the most")
@@ -197,6 +216,8 @@ class WorkerLink(asyncio.Protocol):
             receiver.ended(batch, protocol.unpack_end(payload))
         elif kind == Kind.METRICS:
             self._on_metrics(_json(payload, list))
+        elif kind == Kind.PART and receiver is not None:
+            receiver.parted(batch, protocol.unpack_end(payload))
         elif kind == Kind.FAULT and receiver is not None:
             receiver.faulted(batch, read_fault(_json(payload, dict)))
         elif kind in {Kind.LOADED, Kind.FAULT} and self._loading is not None:

@@ -156,7 +156,8 @@ class Context:
         self.metrics = HandlerMetrics(model_name) if metrics is None else metrics
         self.request_ids: dict[int, str] | None = None
         self.request_processor: list[RequestProcessor] = []
-        self.cl_socket: Any = None  # TorchServe's streaming helpers look for it
+        self.cl_socket: Any = None  # by which pieces of an answer leave; `worker.streaming.Outlet`
+        self.in_list = False  # the rows are elements of one request's JSON list
         self.stopping_criteria: Any = None
 
     def begin(self, rows: Sequence[Row]) -> None:

@@ -22,12 +22,14 @@ from flambeau_runtime.errors import (
     PredictionFailed,
 )
 from flambeau_runtime.worker import faults
+from flambeau_runtime.worker.answers import final_code, row_result
 from flambeau_runtime.worker.context import Context, RequestProcessor, Row, RowResult
 from flambeau_runtime.worker.entry_point import EntryPoint, NoEntryPoint, find_entry_point
 from flambeau_runtime.worker.refusal import PredictionException
 from flambeau_runtime.worker.results import Result, dumps, encode
 from flambeau_runtime.worker.rows import read_row
 from flambeau_runtime.worker.splitting import SplitPolicy, Splitting, is_list
+from flambeau_runtime.worker.streaming import ReaderLeft
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class LoadedHandler:
         results = self._call(data, quiet)
         processors = self.context.request_processor
         return [
-            _row_result(encode(result), processor)
+            row_result(encode(result), processor)
             for result, processor in zip(results, processors, strict=True)
         ]
 
@@ -105,7 +107,9 @@ class LoadedHandler:
         try:
             results = self._handle(data, self.context)
         except Exception as error:
-            if not quiet:
+            if isinstance(error, ReaderLeft):
+                log.info("the readers of a batch of %d left before its end", asked)
+            elif not quiet:
                 log.exception("the handler raised on a batch of %d", asked)
             raise read_fault(error) from error
         finally:
@@ -130,6 +134,8 @@ class LoadedHandler:
             except (OutOfMemory, HandlerRefused):
                 raise
             except PredictionFailed as error:
+                if self._has_streamed():
+                    raise
                 whole = error
             else:
                 self._split.accepted_whole(data)
@@ -142,6 +148,10 @@ class LoadedHandler:
             _problem(outcome) if isinstance(outcome, PredictionFailed) else outcome
             for outcome in outcomes
         ]
+
+    def _has_streamed(self) -> bool:
+        outlet = self.context.cl_socket
+        return outlet is not None and outlet.begun
 
     def _run_split(self, rows: Sequence[Row], data: Data) -> list[RowResult | PredictionFailed]:
         """Run what is no list together, and each list by itself: its bad element is its own."""
@@ -170,10 +180,13 @@ class LoadedHandler:
         for start in range(0, len(elements), self._batch_size):
             chunk = elements[start : start + self._batch_size]
             self.context.begin([row] * len(chunk))
+            self.context.in_list = True
             try:
                 results += self._call([{"body": element} for element in chunk])
             except PredictionFailed as fault:
                 return fault
+            finally:
+                self.context.in_list = False
             first = first or self.context.request_processor[0]
         try:
             body = dumps([_as_json(result) for result in results])
@@ -181,7 +194,7 @@ class LoadedHandler:
             return fault
         if results:
             self._split.accepted_split()
-        return _row_result(body, first or RequestProcessor())
+        return row_result(body, first or RequestProcessor())
 
 
 def load(message: Mapping[str, Any]) -> LoadedHandler:
@@ -230,7 +243,7 @@ def _read_config(message: Mapping[str, Any], model_dir: Path) -> Mapping[str, An
 def read_fault(error: Exception) -> PredictionFailed:
     """Return what a handler's exception means to its callers; by type, never by its text."""
     if isinstance(error, PredictionException):
-        return HandlerRefused(str(error.message), _status(error.error_code))
+        return HandlerRefused(str(error.message), final_code(error.error_code))
     if isinstance(error, _out_of_memory_types()):
         return OutOfMemory(f"Out of resources. {describe(error)}")
     return PredictionFailed(f"Prediction failed. {describe(error)}")
@@ -284,30 +297,6 @@ def _out_of_memory_types() -> tuple[type[BaseException], ...]:
         getattr(torch, "cuda", None), "OutOfMemoryError", None
     )
     return (MemoryError,) if own is None else (MemoryError, own)
-
-
-def _status(code: object) -> int:
-    known = isinstance(code, int) and 100 <= code <= 599  # noqa: PLR2004  HTTP's own bounds
-    return int(code) if known else 500  # type: ignore[call-overload]
-
-
-def _row_result(body: bytes, processor: RequestProcessor) -> RowResult:
-    if processor.untouched:
-        return RowResult(body)
-    return RowResult(
-        body,
-        _status(processor.status),
-        _one_line(processor.phrase),
-        tuple(
-            (_one_line(name), _one_line(value))
-            for name, value in processor.get_response_headers().items()
-        ),
-    )
-
-
-def _one_line(text: object) -> str:
-    """Return text that cannot end its header early."""
-    return " ".join(str(text).split("\r\n")).replace("\n", " ").replace("\r", " ")
 
 
 def _as_json(result: Result) -> Result:

@@ -21,18 +21,21 @@ from flambeau_runtime import protocol
 from flambeau_runtime.errors import LoadFailed, RuntimeFault
 from flambeau_runtime.protocol import Garbage, Kind
 from flambeau_runtime.worker import faults, handler
-from flambeau_runtime.worker.context import Row, RowResult
+from flambeau_runtime.worker.answers import too_long
+from flambeau_runtime.worker.context import Context, Row, RowResult
+from flambeau_runtime.worker.streaming import Outlet
 
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * 1024
-LONGEST_HEADERS = 32 * 1024
 METRICS_EVERY_S = 0.5
 """A handler that measures every call must not cost a message per call."""
 
 
 class Runs(Protocol):
     """The part of a loaded handler that the loop uses."""
+
+    context: Context
 
     def run(self, rows: list[Row]) -> list[RowResult]:
         """Run one batch."""
@@ -61,6 +64,27 @@ class Inbox:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
+
+    def peek(self) -> tuple[int, int] | None:
+        """Return kind and batch of the frame that comes next, None when none has come.
+
+        Raises:
+            ConnectionResetError: the front has closed.
+        """
+        size = protocol.HEADER.size
+        if self._end - self._start >= size:
+            _, batch, kind = protocol.read_header(self._buffer, self._start)
+            return kind, batch
+        try:
+            header = self._sock.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        if not header:
+            raise ConnectionResetError("the front has closed the socket of this worker")
+        if len(header) < size or self._end > self._start:
+            return None  # the rest of its head is on the way
+        _, batch, kind = protocol.read_header(header)
+        return kind, batch
 
     def next(self) -> tuple[int, int, memoryview] | None:
         """Return kind, batch and payload of the next frame, None when the front has closed.
@@ -186,6 +210,7 @@ def _predict(
 ) -> None:
     """Answer batches until the front closes."""
     reported_at, unreported = 0.0, False
+    outlet = model.context.cl_socket = Outlet(sock, inbox, max_response_bytes)
     while True:
         if unreported and not inbox.wait(METRICS_EVERY_S):
             sock.sendall(_measured(model))
@@ -195,7 +220,10 @@ def _predict(
             return
         kind, batch, payload = incoming
         if kind == Kind.PREDICT:
-            answer = _answer(batch, _rows(payload, arena), model, max_response_bytes)
+            rows = _rows(payload, arena)
+            outlet.open(batch, rows)
+            answer = _answer(batch, rows, model, max_response_bytes)
+            outlet.close()
             now = time.monotonic()
             unreported = now - reported_at < METRICS_EVERY_S
             if not unreported:
@@ -238,16 +266,10 @@ def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -
 
 def _bounded(result: RowResult, limit: int) -> RowResult:
     """Return the result, or the fault of one that is too long: only its own row fails."""
-    if len(result.body) > limit:
-        message = (
-            f"The response of {len(result.body)} bytes is larger than max_response_size "
-            f"({limit} bytes); return less, or raise it."
-        )
-    elif result.headers and sum(len(k) + len(v) for k, v in result.headers) > LONGEST_HEADERS:
-        message = f"The response's headers are longer than {LONGEST_HEADERS} characters."
-    else:
+    problem = too_long(result, limit)
+    if problem is None:
         return result
-    fault = {"reason": "PredictionFailed", "message": message}
+    fault = {"reason": "PredictionFailed", "message": problem}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
 
