@@ -216,6 +216,21 @@ class JobQueue:
         if lane in self._attached:
             self.idle(lane)
 
+    def more(self, lane: Puller, room: int) -> list[Job]:
+        """Return what may join the batch of a worker that never ends it; not while tried ones wait.
+
+        They are counted as this worker's from now on.
+        """
+        if self._again or lane not in self._attached:
+            return []
+        return self._collect(room)
+
+    def partly(self, lane: Puller, over: list[Job], batch_s: float, now: float) -> None:  # noqa: ARG002  for those who know jobs apart
+        """Take note that some jobs of a worker's batch are over, while it goes on with others."""
+        self.outstanding -= len(over)
+        self.policy.finished(batch_s, self.outstanding, now)
+        self._tell_late()
+
     def consider(self) -> None:
         """See whether an idle worker should go now, at the end of this turn, or after a wait."""
         if not (self._waiting or self._again):
@@ -268,7 +283,7 @@ class JobQueue:
 
     def _send(self) -> None:
         """Give an idle worker what waits, tried batches first; see whether another should go."""
-        batch = self._tried() or self._collect()
+        batch = self._tried() or self._collect(self.policy.max_size)
         if batch:
             self._idle.pop().take(batch)
             self.consider()
@@ -283,12 +298,11 @@ class JobQueue:
                 return live
         return []
 
-    def _collect(self) -> list[Job]:
-        """Return the next jobs in order; abandoned and expired ones fall out."""
+    def _collect(self, room: int) -> list[Job]:
+        """Return the next jobs in order, at most `room`; abandoned and expired ones fall out."""
         waiting = self._waiting
         now = time.monotonic()
         batch: list[Job] = []
-        room = self.policy.max_size
         room_bytes = LONGEST_BATCH_BYTES
         while waiting and room > 0 and room_bytes > 0:
             job = waiting.popleft()

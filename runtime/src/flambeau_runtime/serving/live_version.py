@@ -15,6 +15,7 @@ from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
+from flambeau_runtime.serving.modes import read_mode
 from flambeau_runtime.serving.observed import Failure, WorkerCounts, WorkerFacts
 from flambeau_runtime.serving.staffing import LEAVING, PlaceFacts, staff
 from flambeau_runtime.serving.worker_place import WorkerPlace
@@ -47,6 +48,7 @@ class LiveVersion:
     ) -> None:
         self.spec = spec
         self.package = package
+        self.mode = read_mode(package.config)
         self.counters = Counters()
         self.queue = JobQueue(spec, self.counters)
         self.places: list[WorkerPlace] = []

@@ -17,6 +17,7 @@ from flambeau_runtime.serving import crash_budget, placement, torch_need, worker
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
+from flambeau_runtime.serving.modes import read_mode
 from flambeau_runtime.serving.spawn import Birth, Spawner
 from flambeau_runtime.serving.template_link import TemplateLink
 from flambeau_runtime.serving.worker_place import Site, WorkerPlace
@@ -146,6 +147,7 @@ class Supervisor:
         window_s = live.package.config.get("maxRetryTimeoutInSec")
         return Site(
             queue=live.queue,
+            mode=live.mode,
             spawner=self._spawner,
             telemetry=self._telemetry,
             load_message=partial(self._load_message, live.package),
@@ -190,6 +192,7 @@ class Supervisor:
             "modelConfig": dict(package.config),
             "batchSize": spec.batching.max_size,
             "splitJsonArrays": spec.split_json_arrays,
+            "continuousBatching": read_mode(package.config).continuous,
             "gpuId": 0 if own else device,
             "deviceType": "cpu" if device is None else "gpu",
             "decodeInputRequest": self._settings.decode_input_request,

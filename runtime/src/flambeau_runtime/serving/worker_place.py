@@ -13,10 +13,12 @@ from typing import Any
 
 from flambeau_runtime.errors import DeadlineExceeded, LoadFailed, WorkerLost
 from flambeau_runtime.serving.batching import JobQueue
+from flambeau_runtime.serving.continuous import ContinuousLane
 from flambeau_runtime.serving.crash_budget import CrashBudget
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.lane import Lane, LaneEnd
 from flambeau_runtime.serving.link import WorkerLink, open_channel
+from flambeau_runtime.serving.modes import Mode
 from flambeau_runtime.serving.observed import Failure, WorkerFacts
 from flambeau_runtime.serving.spawn import Birth, Spawner
 from flambeau_runtime.serving.worker_process import WorkerProcess
@@ -40,6 +42,7 @@ class Site:
     """What all places of one version share."""
 
     queue: JobQueue
+    mode: Mode
     spawner: Spawner
     telemetry: Telemetry
     load_message: Callable[[VersionSpec, int | None], dict[str, Any]]
@@ -219,7 +222,8 @@ class WorkerPlace:
     ) -> LaneEnd | None:
         if self.state is not WorkerState.READY:
             return None
-        lane = self._lane = Lane(
+        lane_class = ContinuousLane if self._site.mode.continuous else Lane
+        lane = self._lane = lane_class(
             self._site.queue,
             link,
             lambda end: _resolve(lost, end),

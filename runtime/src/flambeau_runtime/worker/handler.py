@@ -21,6 +21,7 @@ from flambeau_runtime.errors import (
     OutOfMemory,
     PredictionFailed,
 )
+from flambeau_runtime.protocol import WITH_HANDLER
 from flambeau_runtime.worker import faults
 from flambeau_runtime.worker.answers import final_code, row_result
 from flambeau_runtime.worker.context import Context, RequestProcessor, Row, RowResult
@@ -29,7 +30,7 @@ from flambeau_runtime.worker.refusal import PredictionException
 from flambeau_runtime.worker.results import Result, dumps, encode
 from flambeau_runtime.worker.rows import read_row
 from flambeau_runtime.worker.splitting import SplitPolicy, Splitting, is_list
-from flambeau_runtime.worker.streaming import ReaderLeft
+from flambeau_runtime.worker.streaming import NEXT, ReaderLeft
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class LoadedHandler:
         batch_size: int = 1,
         decode: bool = True,
         splitting: Splitting = Splitting.AUTO,
+        continuous: bool = False,
     ) -> None:
         self.context = context
         self._handle = entry_point.handle
@@ -57,6 +59,7 @@ class LoadedHandler:
         self._decode = decode
         self._split = SplitPolicy(splitting)
         self._prediction_ms: float | None = None
+        self._continuous = continuous
 
     def run(self, rows: Sequence[Row]) -> list[RowResult]:
         """Run the handler on one batch.
@@ -70,6 +73,8 @@ class LoadedHandler:
         """
         context = self.context
         context.begin(rows)
+        if self._continuous:
+            return self._run_call(rows)
         decode = self._decode
         processors = context.request_processor
         data = [
@@ -92,6 +97,35 @@ class LoadedHandler:
             self._prediction_ms = None
         drained: list[dict[str, Any]] = self.context.metrics.drain()
         return drained
+
+    def _run_call(self, rows: Sequence[Row]) -> list[RowResult]:
+        """Run one call of a batch that goes on: a row that the handler knows comes without body.
+
+        Its `stopping_criteria[i](result)` says whether row i is finished; as in TorchServe, a row
+        without a criterion is.
+        """
+        context = self.context
+        data = [
+            {} if row.body is WITH_HANDLER else read_row(row, processor, self._decode)
+            for row, processor in zip(rows, context.request_processor, strict=True)
+        ]
+        results = self._call(data)
+        if context.stopping_criteria:
+            for index, result in enumerate(results):
+                self._mark(index, result)
+        return [
+            row_result(encode(result), processor)
+            for result, processor in zip(results, context.request_processor, strict=True)
+        ]
+
+    def _mark(self, index: int, result: Result) -> None:
+        try:
+            finished = self.context.stopping_criteria[index](result)
+        except Exception as error:
+            log.exception("stopping_criteria[%d] raised", index)
+            raise read_fault(error) from error
+        if finished is not None:
+            self.context.set_response_header(index, NEXT, "false" if finished else "true")
 
     def _answer(self, data: Data, quiet: bool = False) -> list[RowResult]:
         results = self._call(data, quiet)
@@ -201,7 +235,8 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
     """Load the handler that a LOAD message describes.
 
     The message: model, version, modelDir, manifest, handler, batchSize, gpuId, deviceType,
-    decodeInputRequest, splitJsonArrays (auto|on|off), limitMaxImagePixels, modelConfig.
+    decodeInputRequest, splitJsonArrays (auto|on|off), limitMaxImagePixels, modelConfig,
+    continuousBatching.
 
     The process's working directory becomes the model's, which also comes first on the import path.
 
@@ -228,6 +263,7 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
         batch_size=message.get("batchSize", 1),
         decode=message.get("decodeInputRequest", True),
         splitting=Splitting(message.get("splitJsonArrays") or "auto"),
+        continuous=message.get("continuousBatching", False),
     )
 
 
@@ -242,6 +278,8 @@ def _read_config(message: Mapping[str, Any], model_dir: Path) -> Mapping[str, An
 
 def read_fault(error: Exception) -> PredictionFailed:
     """Return what a handler's exception means to its callers; by type, never by its text."""
+    if isinstance(error, PredictionFailed):  # raised by what a handler calls of ours
+        return error
     if isinstance(error, PredictionException):
         return HandlerRefused(str(error.message), final_code(error.error_code))
     if isinstance(error, _out_of_memory_types()):
