@@ -4,6 +4,8 @@ RuntimeFault
 ├── ModelNotFound            no model of that name
 ├── VersionNotFound          the model exists, that version does not
 ├── ModelNotReady            it exists, but nothing can serve it now
+│   ├── NoTicket             no worker is idle, and the model takes requests only then
+│   └── SequenceRefused      there are too many sequences, or too many jobs of one
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
@@ -64,6 +66,28 @@ class ModelNotReady(RuntimeFault):
         self.model = model
         self.version = version
         self.why = why
+
+
+NO_WORKER = (
+    "has no worker to serve inference request. Please use scale workers API to add workers. If "
+    "this is a sequence inference, please check if it is closed, or expired; or exceeds "
+    "maxSequenceJobQueueSize"
+)
+"""TorchServe's one sentence for everything that keeps a request out of the queue."""
+
+
+class NoTicket(ModelNotReady):
+    """No worker is idle, and the model says `useJobTicket`."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(model, version, NO_WORKER)
+
+
+class SequenceRefused(ModelNotReady):
+    """There are `maxNumSequence` sequences, or `maxSequenceJobQueueSize` jobs wait in this one."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(model, version, NO_WORKER)
 
 
 class QueueFull(RuntimeFault):

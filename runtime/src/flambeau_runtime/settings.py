@@ -101,6 +101,9 @@ class Settings:
     metrics_page: bool = True
     system_metrics: bool = True
     preload_torch: bool = True  # keep a template process that forks workers
+    sequence_id_header: str = "ts_request_sequence_id"
+    sequence_start_header: str = "ts_request_sequence_start"
+    sequence_end_header: str = "ts_request_sequence_end"
     managed: Managed | None = None
     log_dir: Path | None = None  # torchserve's files; None: JSON lines on stdout
     warnings: tuple[str, ...] = ()  # what was odd in the configuration, to be logged once

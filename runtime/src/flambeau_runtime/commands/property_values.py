@@ -111,6 +111,16 @@ def _named_archive(word: str) -> tuple[str | None, str]:
     return name.strip(), archive.strip()
 
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def header_name(value: str) -> str:
+    """Return the name of an HTTP header."""
+    if not _HEADER_NAME.fullmatch(value):
+        raise Impossible("write the name of an HTTP header, without spaces and colons")
+    return value
+
+
 _MODEL_FIELDS: Mapping[str, tuple[str, float]] = {
     "minWorkers": ("min_workers", 1),
     "maxWorkers": ("max_workers", 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from flambeau_runtime.errors import DeadlineExceeded, QueueFull, RuntimeFault
@@ -197,8 +198,21 @@ class JobQueue:
         self._attached.add(lane)
         self.idle(lane)
 
-    def detach(self, lane: Puller) -> None:
-        """Forget a worker; it gets no more batches."""
+    @property
+    def retries(self) -> bool:
+        """Whether a job whose worker died may go to another."""
+        return self.spec.retry_on_crash
+
+    @property
+    def end_header(self) -> str | None:
+        """The header of an answer that names sequences which are over; None: there are none."""
+        return None
+
+    def end(self, keys: Iterable[str]) -> None:
+        """End sequences because their handler said so."""
+
+    def detach(self, lane: Puller, *, lost: bool = False) -> None:  # noqa: ARG002  for those who know jobs apart
+        """Forget a worker; it gets no more batches. `lost`: nor does it finish the one it has."""
         self._attached.discard(lane)
         if lane in self._idle:
             self._idle.remove(lane)

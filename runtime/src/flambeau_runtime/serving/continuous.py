@@ -48,6 +48,12 @@ class ContinuousLane(Lane):
         now = self._call_again(going) if going else self._over()
         for job, row in results:
             self._deliver(job, row, now, more=job in going)
+        if self.queue.end_header is not None:
+            self._end_sequences(rows, self.queue.end_header)
+
+    def _end_sequences(self, rows: list[Answered], name: str) -> None:
+        said = [value for row in rows for key, value in row[2] if key == name]
+        self.queue.end(key.strip() for value in said for key in value.split(";"))
 
     def left(self, job: Job) -> None:
         """Hold nobody up for a reader who left; its row is not in the next call."""

@@ -258,7 +258,7 @@ class Lane:
     def _let_go(self) -> list[Job]:
         """Detach and return the jobs in flight that somebody still waits for."""
         self._open = False
-        self.queue.detach(self)
+        self.queue.detach(self, lost=True)
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -278,7 +278,7 @@ class Lane:
         if not jobs:
             return 0
         deaths = jobs[0].deaths
-        retry = self.queue.spec.retry_on_crash
+        retry = self.queue.retries
         if retry and deaths == 1:
             self.queue.again([jobs])
         elif retry and len(jobs) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,18 @@ class SequenceLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceHeaders:
+    """The headers that say which sequence a request belongs to, and where one begins and ends."""
+
+    id: str = "ts_request_sequence_id"
+    start: str = "ts_request_sequence_start"
+    end: str = "ts_request_sequence_end"
+
+
+USUAL_HEADERS = SequenceHeaders()
+
+
+@dataclass(frozen=True, slots=True)
 class Mode:
     """What is special about the requests of a model; nothing about nearly all."""
 
@@ -31,17 +42,18 @@ class Mode:
     job_ticket: bool = False
     """A request is taken only when a worker is idle."""
 
-    client_timeout_s: float = math.inf
-    """A request that takes longer is of no use to any client."""
+    client_timeout_s: float | None = None
+    """A request that takes longer is of no use to any client; None: each may take its time."""
 
 
 def read_mode(config: Mapping[str, Any]) -> Mode:
     """Return the mode that a model-config.yaml asks for; what has the wrong type is not said."""
+    client_timeout_ms = _positive(config, "clientTimeoutInMills", 0)
     return Mode(
         continuous=config.get("continuousBatching") is True,
         sequences=_read_limits(config) if config.get("sequenceBatching") is True else None,
         job_ticket=config.get("useJobTicket") is True,
-        client_timeout_s=_positive(config, "clientTimeoutInMills", math.inf) / 1000,
+        client_timeout_s=client_timeout_ms / 1000 or None,
     )
 
 

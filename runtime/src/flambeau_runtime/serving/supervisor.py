@@ -17,7 +17,7 @@ from flambeau_runtime.serving import crash_budget, placement, torch_need, worker
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
-from flambeau_runtime.serving.modes import read_mode
+from flambeau_runtime.serving.modes import SequenceHeaders, read_mode
 from flambeau_runtime.serving.spawn import Birth, Spawner
 from flambeau_runtime.serving.template_link import TemplateLink
 from flambeau_runtime.serving.worker_place import Site, WorkerPlace
@@ -59,6 +59,11 @@ class Supervisor:
         self._environment = without_hidden(seen, settings.hidden_env)
         self._lives: list[LiveVersion] = []
         self._sites: dict[LiveVersion, Site] = {}
+        self._sequence_headers = SequenceHeaders(
+            settings.sequence_id_header,
+            settings.sequence_start_header,
+            settings.sequence_end_header,
+        )
         self._numbers = count(settings.first_worker_id)
         self._tasks = asyncio.TaskGroup()
         self._template: TemplateLink | None = None
@@ -100,7 +105,7 @@ class Supervisor:
 
     def add(self, spec: VersionSpec, package: Package) -> LiveVersion:
         """Bring a version to life: its queue opens and `spec.workers` workers start."""
-        live = LiveVersion(spec, package, self._employ, self._tell)
+        live = LiveVersion(spec, package, self._employ, self._tell, self._sequence_headers)
         self._sites[live] = self._site(live)
         self._lives.append(live)
         live.apply(spec)
@@ -166,7 +171,8 @@ class Supervisor:
             name=name,
             directory=str(package.directory),
             wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
-            additions=worker_environment.additions(
+            additions=worker_environment.for_sequences(self._sequence_headers)
+            | worker_environment.additions(
                 self._environment, spec.env, threads, self._visible(device)
             ),
             threads=threads,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from flambeau_runtime.serving.modes import USUAL_HEADERS, SequenceHeaders
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -29,6 +31,17 @@ def for_template(base: Mapping[str, str], threads: int) -> dict[str, str]:
     """
     own = {} if "OPENBLAS_NUM_THREADS" in base else {"OPENBLAS_NUM_THREADS": "1"}
     return {**base, **additions(base, {}, threads, None), **own}
+
+
+def for_sequences(headers: SequenceHeaders) -> dict[str, str]:
+    """Return by which a handler's context knows the headers of sequences, where they are others."""
+    if headers == USUAL_HEADERS:
+        return {}
+    return {
+        "TS_REQUEST_SEQUENCE_ID": headers.id,
+        "TS_REQUEST_SEQUENCE_START": headers.start,
+        "TS_REQUEST_SEQUENCE_END": headers.end,
+    }
 
 
 def thread_count(base: Mapping[str, str], share: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -159,6 +160,9 @@ class Context:
         self.cl_socket: Any = None  # by which pieces of an answer leave; `worker.streaming.Outlet`
         self.in_list = False  # the rows are elements of one request's JSON list
         self.stopping_criteria: Any = None
+        self.header_key_sequence_id = _named("ID")
+        self.header_key_sequence_start = _named("START")
+        self.header_key_sequence_end = _named("END")
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Turn to the next batch."""
@@ -177,6 +181,10 @@ class Context:
     def get_all_request_header(self, idx: int) -> dict[str, Any]:
         """Return all headers of one request."""
         return self.request_processor[idx].get_request_properties()
+
+    def get_sequence_id(self, idx: int) -> HeaderValue:
+        """Return the sequence that one request belongs to; None where there are none."""
+        return self.get_request_header(idx, self.header_key_sequence_id)
 
     def set_response_content_type(self, idx: int, value: str) -> None:
         """Set the content type of one answer."""
@@ -207,6 +215,11 @@ class Context:
     def get_response_headers(self, idx: int) -> dict[str, str]:
         """Return the headers of one answer as set so far."""
         return self.request_processor[idx].get_response_headers()
+
+
+def _named(what: str) -> str:
+    """Return the name of a header of sequences, which the server tells through the environment."""
+    return os.environ.get(f"TS_REQUEST_SEQUENCE_{what}", f"ts_request_sequence_{what.lower()}")
 
 
 def read_headers(row: Row) -> dict[str, Any]:
