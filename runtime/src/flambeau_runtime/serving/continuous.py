@@ -42,9 +42,9 @@ class ContinuousLane(Lane):
             )
         results = list(zip(jobs, rows, strict=True))
         going = [job for job, row in results if _goes_on(job, row)]
-        for job, row in results:
-            if job.feed is None and not job.ended:
-                self._begun(job, row)
+        for job in going:
+            if job.feed is None:
+                self._begin(job)
         now = self._call_again(going) if going else self._over()
         for job, row in results:
             self._deliver(job, row, now, more=job in going)
@@ -59,13 +59,11 @@ class ContinuousLane(Lane):
         """Hold nobody up for a reader who left; its row is not in the next call."""
         self.go_on(job)
 
-    def _begun(self, job: Job, row: Answered) -> None:
-        """Take note of a row's first call."""
-        self.queue.counters.queue.observe((self._sent_at - job.queued_at) * 1_000)
-        if _goes_on(job, row):
-            self._unbind(job)
-            job.feed = self
-            job.payload = _known(job.payload)
+    def _begin(self, job: Job) -> None:
+        """Make a stream of a job whose first call was not its last."""
+        self._unbind(job)
+        job.feed = self
+        job.payload = _known(job.payload)
 
     def _call_again(self, going: list[Job]) -> float:
         """Call with what goes on and what may join; return when the last call was over."""
@@ -78,7 +76,10 @@ class ContinuousLane(Lane):
             self.go_on(job)
         alone = any(job.alone for job in going)
         room = 0 if alone else self.queue.policy.max_size - len(going)
+        first_sent = [job.sent_at for job in going]
         self.take(going + self.queue.more(self, room))
+        for job, sent_at in zip(going, first_sent, strict=True):
+            job.sent_at = sent_at
         self.queue.partly(self, over, spent, now)
         return now
 
@@ -90,7 +91,8 @@ class ContinuousLane(Lane):
         elif more:
             job.part(Prediction(*row), self)
         else:
-            self.queue.counters.answered(row[0], now - job.queued_at)
+            waited_s = job.sent_at - job.queued_at
+            self.queue.counters.answered(row[0], now - job.queued_at, waited_s, job.named)
             job.resolve(Prediction(*row))
 
 

@@ -108,8 +108,9 @@ class Job:
     A reply that raises is logged: its companions in the batch must not feel it.
 
     Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while
-    they had it; `alone` says that it must not share a batch any more; `feed` is where its pieces
-    come from, once there has been one: from then on it is never handed to another worker.
+    they had it; `alone` says that it must not share a batch any more, `named` that its caller named
+    the version; `feed` is where its pieces come from, once there has been one: from then on it is
+    never handed to another worker.
     """
 
     __slots__ = (
@@ -118,13 +119,22 @@ class Job:
         "deaths",
         "ended",
         "feed",
+        "named",
         "payload",
         "queued_at",
         "reply",
         "sent_at",
     )
 
-    def __init__(self, payload: Payload, reply: Reply, queued_at: float, deadline: float) -> None:
+    def __init__(
+        self,
+        payload: Payload,
+        reply: Reply,
+        queued_at: float,
+        deadline: float,
+        named: bool = False,  # noqa: FBT001, FBT002, RUF100  positional: built once per request
+    ) -> None:
+        self.named = named
         self.payload = payload
         self.reply = reply
         self.queued_at = queued_at

@@ -45,12 +45,13 @@ class LiveVersion:
         package: Package,
         employ: Callable[[LiveVersion], WorkerPlace],
         changed: Callable[[], None],
+        counters: Counters | None = None,
         sequence_headers: SequenceHeaders = USUAL_HEADERS,
     ) -> None:
         self.spec = spec
         self.package = package
         self.mode = read_mode(package.config)
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self.queue = make_queue(spec, self.counters, self.mode, sequence_headers)
         self.places: list[WorkerPlace] = []
         self._employ = employ
