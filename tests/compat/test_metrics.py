@@ -67,6 +67,14 @@ def test_a_request_moves_the_numbers(server, name, labels):
     until(lambda: value(server, name, **labels) != before)
 
 
+def test_a_scrape_shows_all_that_has_been_answered(server):
+    for expected in range(1, 4):
+        seen = value(server, "Seen", ModelName="classifier")
+        for _ in range(expected):
+            assert server.predict("classifier").status == 200
+        assert value(server, "Seen", ModelName="classifier") == seen + expected
+
+
 def test_workers_are_counted_per_model(server):
     assert value(server, "ts_model_workers", model_name="classifier") == 1
 

@@ -28,8 +28,8 @@ class Kind(IntEnum):
     END = 5  # worker → front: one prediction per row, the batch is over
     FAULT = 6  # worker → front: JSON, the batch (or with batch 0 the load) failed
     CANCEL = 7  # front → worker: nobody waits for this batch any more
-    PING = 8
-    PONG = 9
+    PING = 8  # front → worker: say what the handler has measured
+    PONG = 9  # worker → front: it is said
     METRICS = 10  # worker → front: JSON, what the handler measured
 
 

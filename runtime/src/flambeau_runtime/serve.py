@@ -49,6 +49,8 @@ OnStarted = Callable[[Urls], None]
 LOOK_AGAIN_S = 3600.0
 START_PATIENCE_S = 30.0
 IDLE_S = 1.0
+SETTLING_S = 0.2
+"""A scrape waits no longer for what workers have to say."""
 LISTENING_FILE = "listening.json"
 
 
@@ -136,6 +138,7 @@ class _Parts:
     telemetry: Telemetry
     catalogue: Catalogue
     store: Store
+    supervisor: Supervisor
     converger: Converger
     start_models: StartModels
     accepted: state.Documents | None
@@ -157,7 +160,17 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
     if keys is not None:
         stack.callback(keys.remove)
     start_models = StartModels(settings, store, catalogue, converger)
-    return _Parts(settings, telemetry, catalogue, store, converger, start_models, accepted, keys)
+    return _Parts(
+        settings,
+        telemetry,
+        catalogue,
+        store,
+        supervisor,
+        converger,
+        start_models,
+        accepted,
+        keys,
+    )
 
 
 async def _accept_documents(
@@ -315,7 +328,7 @@ def _metrics_app(parts: _Parts) -> asgi.App:
     if settings.metrics_page and settings.metrics_mode is not MetricsMode.LOG:
         registry.register(machine)  # first: what it finds may be shown by the other
         registry.register(RuntimeCollector(parts.telemetry, recorder))
-    return make_metrics_app(registry, machine.read)
+    return make_metrics_app(registry, machine.read, lambda: parts.supervisor.settle(SETTLING_S))
 
 
 async def _watch_machine(parts: _Parts) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from types import TracebackType
@@ -126,6 +127,13 @@ class Supervisor:
         if live in self._lives:
             self._lives.remove(live)
             del self._sites[live]
+
+    async def settle(self, timeout_s: float) -> None:
+        """Have every idle worker say what its handler has measured, or wait no longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as asking:
+                for place in self._places():
+                    asking.create_task(place.settle())
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of all workers that exist now."""

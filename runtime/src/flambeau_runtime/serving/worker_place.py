@@ -100,6 +100,11 @@ class WorkerPlace:
             memory_bytes,
         )
 
+    async def settle(self) -> None:
+        """Have an idle worker say what its handler has measured; a busy one will by itself."""
+        if self._lane is not None and not self._lane.busy:
+            await self._lane.link.settle()
+
     def log_tail(self) -> str:
         """Return the last lines of the process that is here now, else of the last that failed."""
         if self._process is not None:

@@ -233,7 +233,8 @@ def _predict(
                 answer += _measured(model, every=every)
             sock.sendall(answer)
         elif kind == Kind.PING:
-            sock.sendall(protocol.frame(Kind.PONG, batch))
+            sock.sendall(_measured(model, every=every) + protocol.frame(Kind.PONG, batch))
+            reported_at, unreported = time.monotonic(), False
         elif kind != Kind.CANCEL:
             raise Garbage(f"frame {kind} where a batch was due")
 
