@@ -62,6 +62,7 @@ class Outgoing(Protocol):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     region: Region | None
 
 
@@ -84,6 +85,7 @@ class Incoming(NamedTuple):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     offset: int
     size: int
 
@@ -96,6 +98,11 @@ _COUNT = struct.Struct("<I")
 _ROW = struct.Struct("<QIIHHBB")  # offset, body, headers, content type, url path, id, flags
 _RESULT = struct.Struct("<HHII")  # status, phrase, headers, body
 _EXPLAIN, _DESCRIBE, _IN_ARENA = 1, 2, 4
+WITHOUT_PATH = 8
+"""A row's spelling: its path says nothing beyond the model (`/v1/models/…`, `/v2/models/…`)."""
+WITH_QUERY = 16
+"""A row's spelling: `url_path` is a query string; its fields are the row's (`/invocations`)."""
+_SPELLING = WITHOUT_PATH | WITH_QUERY
 ROW_FAULT = 0
 """The status of a row that failed alone; its body is the JSON of a FAULT."""
 
@@ -145,7 +152,8 @@ def pack_predict(batch: int, rows: Sequence[Outgoing]) -> list[Buffer]:
         id_size, headers_size, type_size = len(request_id), len(headers), len(content_type)
         path_size, body_size = len(url_path), len(body)
         size += id_size + headers_size + type_size + path_size
-        flags = (_EXPLAIN if row.explain else 0) | (_DESCRIBE if row.describe else 0)
+        flags = row.spelling | (_EXPLAIN if row.explain else 0)
+        flags |= _DESCRIBE if row.describe else 0
         offset = 0
         if row.region is None:
             parts += (request_id, headers, content_type, url_path, body)
@@ -182,6 +190,7 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
                 _text(payload[ends[3] : ends[4]]),
                 bool(flags & _EXPLAIN),
                 bool(flags & _DESCRIBE),
+                flags & _SPELLING,
                 offset if in_arena else -1,
                 body,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -20,11 +19,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON = "application/json"
 NOT_FOUND = "Requested resource is not found, please refer to API document."
 NOT_ALLOWED = "Requested method is not allowed, please refer to API document."
-
-
-def pretty(value: object) -> bytes:
-    """Return JSON as TorchServe prints it: two spaces, and a newline at the end."""
-    return json.dumps(value, indent=2).encode() + b"\n"
 
 
 async def answer(

@@ -34,8 +34,11 @@ class Version(Protocol):
 class Routes(Protocol):
     """The part of the catalogue that the hot path uses."""
 
-    def route(self, name: str, version: str | None) -> Version:
-        """Return who answers, or raise ModelNotFound, VersionNotFound or ModelNotReady."""
+    def route(self, name: str | None, version: str | None) -> Version:
+        """Return who answers, or raise ModelNotFound, VersionNotFound or ModelNotReady.
+
+        Without a name the one model there is answers, or BadRequest is raised.
+        """
 
 
 Gate = Callable[[bytes], None]

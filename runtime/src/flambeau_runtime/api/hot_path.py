@@ -27,16 +27,15 @@ from flambeau_runtime.api.payload import (
     CONTINUE,
     KEEP_ALIVE,
     METHODS,
-    Route,
     accepted_id,
     find_header,
-    find_route,
     read_content_type,
     read_timeout_s,
     render,
     render_problem,
 )
-from flambeau_runtime.api.problems import Problem, describe, final_status
+from flambeau_runtime.api.problems import Problem, describe, final_status, in_open_inference
+from flambeau_runtime.api.routes import Route, find_route, model_in_form
 from flambeau_runtime.errors import BadRequest, PayloadTooLarge, RuntimeFault
 from flambeau_runtime.serving.arena import BIG_BODY_BYTES, Region
 from flambeau_runtime.serving.job import Job, Payload, Prediction
@@ -445,14 +444,17 @@ class HotPath(asyncio.Protocol):
         try:
             if door.gate is not None:
                 door.gate(self._block[2:])
-            version = door.catalogue.route(route.model, route.version)
-            timeout_s = version.spec.timeouts.response_s
             block, lowered = self._block, self._lowered
+            content_type = read_content_type(block, lowered)
+            name = route.model
+            if name is None:
+                name = model_in_form(content_type, body)
+            version = door.catalogue.route(name, route.version)
+            timeout_s = version.spec.timeouts.response_s
             if _TIMEOUT in lowered:
                 asked = find_header(block, lowered, _TIMEOUT) or b""
                 timeout_s = read_timeout_s(asked, timeout_s)
             now = time.monotonic()
-            content_type = read_content_type(block, lowered)
             if region is not None and region.arena is not version.queue.arena:
                 # Another version came in while the body was on its way; its workers see it not.
                 body, region = bytes(body), None
@@ -463,6 +465,8 @@ class HotPath(asyncio.Protocol):
                 content_type,
                 route.url_path,
                 route.explain,
+                False,
+                route.spelling,
             )
             payload.region = region
             job = self._job = Job(payload, self, now, now + timeout_s)
@@ -472,7 +476,7 @@ class HotPath(asyncio.Protocol):
                 log.exception("a prediction failed at the door")
             self._job = None
             self._began = time.monotonic()
-            self._answer_problem(describe(fault))
+            self._answer_problem(self._say(fault))
 
     # from a result to bytes
 
@@ -495,7 +499,13 @@ class HotPath(asyncio.Protocol):
         """Write why there is no prediction."""
         self._job = None
         self._began = job.queued_at
-        self._answer_problem(describe(fault))
+        self._answer_problem(self._say(fault))
+
+    def _say(self, fault: Exception) -> Problem:
+        problem = describe(fault)
+        if self._route is not None and self._route.open_inference:
+            return in_open_inference(problem, fault)
+        return problem
 
     def _answer_problem(self, problem: Problem, *, keep: bool = True) -> None:
         keep = keep and self._keeps()

@@ -6,6 +6,7 @@ Plain ASGI: probes ask `/ping` all the time, and must not be what makes a framew
 from __future__ import annotations
 
 from flambeau_runtime.api import asgi
+from flambeau_runtime.api.problems import pretty
 from flambeau_runtime.serving.catalogue import Catalogue
 
 SEGMENTS = ("ping", "predictions")
@@ -79,7 +80,7 @@ def make_inference_app(catalogue: Catalogue) -> asgi.App:
         elif scope["method"] == "OPTIONS":
             await _describe(catalogue, segments, send)
         elif segments == ["api-description"]:
-            await asgi.answer(send, 200, asgi.pretty(describe_port()))
+            await asgi.answer(send, 200, pretty(describe_port()))
         elif segments == [""]:
             await asgi.not_allowed(send)
         else:
@@ -90,18 +91,18 @@ def make_inference_app(catalogue: Catalogue) -> asgi.App:
 
 async def _ping(catalogue: Catalogue, send: asgi.Send) -> None:
     if is_healthy(catalogue):
-        await asgi.answer(send, 200, asgi.pretty({"status": "Healthy"}))
+        await asgi.answer(send, 200, pretty({"status": "Healthy"}))
     else:
         closing = [("connection", "close")]
-        await asgi.answer(send, 500, asgi.pretty({"status": "Unhealthy"}), headers=closing)
+        await asgi.answer(send, 500, pretty({"status": "Unhealthy"}), headers=closing)
 
 
 async def _describe(catalogue: Catalogue, segments: list[str], send: asgi.Send) -> None:
     match segments:
         case [""]:
-            await asgi.answer(send, 200, asgi.pretty(describe_port()))
+            await asgi.answer(send, 200, pretty(describe_port()))
         case ["predictions", name] if catalogue.model(name) is not None:
-            await asgi.answer(send, 200, asgi.pretty(describe_model(name)))
+            await asgi.answer(send, 200, pretty(describe_model(name)))
         case ["predictions", name]:
             message = f"Model not found: {name}"
             await asgi.refuse(send, 404, "ModelNotFoundException", message)

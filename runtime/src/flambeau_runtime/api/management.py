@@ -100,7 +100,7 @@ def said(status: str, code: int = 200) -> Response:
 
 def pretty(value: object, code: int = 200) -> Response:
     """Return JSON as TorchServe prints it."""
-    return Response(asgi.pretty(value), code, media_type=asgi.JSON)
+    return Response(problems.pretty(value), code, media_type=asgi.JSON)
 
 
 def problem(status: int, kind: str, message: str) -> Response:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
 from itertools import count
-from typing import NamedTuple
-from urllib.parse import unquote
 
 from flambeau_runtime.api.problems import Problem, final_status
 from flambeau_runtime.errors import BadRequest
@@ -39,37 +36,6 @@ _OURS = frozenset(
     | {"x-request-id", "pragma", "cache-control", "expires"}
 )
 """Headers about the connection, which a handler cannot know, and those TorchServe overwrites."""
-
-
-class Route(NamedTuple):
-    """What a prediction's path says."""
-
-    model: str
-    version: str | None
-    url_path: str
-    explain: bool
-
-
-@lru_cache(maxsize=1024)
-def find_route(target: bytes) -> Route | None:
-    """Return the route of a request target, None when it is not one of the hot path.
-
-    /predictions/{model}[/{version}[/{url_path}]], and the same under /explanations.
-    """
-    if target.startswith((b"http://", b"https://")):
-        target = b"/" + target.split(b"/", 3)[-1]
-    path = target.partition(b"?")[0]
-    if path.startswith(b"/predictions/"):
-        explain = False
-    elif path.startswith(b"/explanations/"):
-        explain = True
-    else:
-        return None
-    parts = [unquote(part) for part in path.decode("latin-1").split("/")[2:]]
-    if not parts[0]:
-        return None
-    version = parts[1] if len(parts) > 1 and parts[1] else None
-    return Route(parts[0], version, "/".join(parts[2:]), explain)
 
 
 class RequestIds:
