@@ -50,7 +50,7 @@ def test_a_key_can_be_rotated_with_the_api_key(tmp_path):
         right = f"Bearer {before['API']['key']}"
         assert server.manage("GET", "/token?type=inference").status == 400
         rotated = server.manage("GET", "/token?type=inference", Authorization=right)
-        assert (rotated.status, rotated.body) == (200, b"")
+        assert (rotated.status, rotated.body) == (200, b"\n")
         after = json.loads(path.read_text())
         assert after["inference"]["key"] != before["inference"]["key"]
         assert after["management"]["key"] == before["management"]["key"]
@@ -66,7 +66,7 @@ def test_server_wide_batch_settings_reach_a_model_that_says_nothing(tmp_path):
 def test_the_metrics_page_can_be_switched_off(tmp_path):
     with configured(tmp_path, "enable_metrics_api=false") as server:
         answer = call("GET", f"{server.metrics}/metrics")
-        assert (answer.status, answer.body) == (200, b"")
+        assert (answer.status, answer.body) == (200, b"\n")
 
 
 def test_a_body_too_large_for_any_management_call_is_refused(tmp_path):

@@ -4,6 +4,7 @@ RuntimeFault
 ├── ModelNotFound            no model of that name
 ├── VersionNotFound          the model exists, that version does not
 ├── ModelNotReady            it exists, but nothing can serve it now
+│   └── NoWorkerToDescribe   its handler shall describe itself, and no worker is there to ask
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
@@ -64,6 +65,17 @@ class ModelNotReady(RuntimeFault):
         self.model = model
         self.version = version
         self.why = why
+
+
+class NoWorkerToDescribe(ModelNotReady):
+    """The handler shall describe itself, and no worker is there to ask it."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(model, version, "")
+        why = (
+            "has no worker to serve describe request. Please use scale workers API to add workers."
+        )
+        self.args = (f'Model "{model}" {why}',)
 
 
 class QueueFull(RuntimeFault):

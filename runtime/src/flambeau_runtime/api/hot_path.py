@@ -23,9 +23,7 @@ from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
 from flambeau_runtime.api.payload import (
-    CLOSE,
     CONTINUE,
-    KEEP_ALIVE,
     METHODS,
     accepted_id,
     find_header,
@@ -485,7 +483,8 @@ class HotPath(asyncio.Protocol):
         self._job = None
         body = prediction.body if prediction.status not in {204, 304} else b""
         keep = self._keeps()
-        head = render(self._request_id, prediction, len(body), KEEP_ALIVE if keep else CLOSE)
+        ending = self.door.keep_alive if keep else self.door.close
+        head = render(self._request_id, prediction, len(body), ending)
         if len(body) < JOINED_BYTES:
             self._transport.write(head + body)
         else:
@@ -510,7 +509,7 @@ class HotPath(asyncio.Protocol):
     def _answer_problem(self, problem: Problem, *, keep: bool = True) -> None:
         keep = keep and self._keeps()
         body = problem.body()
-        ending = KEEP_ALIVE if keep else CLOSE
+        ending = self.door.keep_alive if keep else self.door.close
         self._transport.write(render_problem(self._request_id, problem, len(body), ending) + body)
         self._note(problem.status, self._began)
         self._after(keep=keep)
@@ -566,7 +565,9 @@ class HotPath(asyncio.Protocol):
     def _linger(self, problem: Problem) -> None:
         """Answer and close, but read on for a while: bytes in flight would reset the answer."""
         body = problem.body()
-        self._transport.write(render_problem(self._request_id, problem, len(body), CLOSE) + body)
+        self._transport.write(
+            render_problem(self._request_id, problem, len(body), self.door.close) + body
+        )
         self._note(problem.status, self._began or time.monotonic())
         self._state = State.LINGER
         self._since = time.monotonic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from http import HTTPStatus
 from itertools import count
 
 from flambeau_runtime.api.problems import Problem, final_status
@@ -22,14 +24,31 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n\r\n"
 CLOSE = b"\r\nconnection: close\r\n\r\n"
+"""How a head ends; what every answer has in common goes before it, once per listener."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_NEVER_CACHED = (
-    b"\r\nPragma: no-cache"
-    b"\r\nCache-Control: no-cache; no-store, must-revalidate, private"
-    b"\r\nExpires: Thu, 01 Jan 1970 00:00:00 UTC"
-    b"\r\ncontent-length: "
+NEVER_CACHED = (
+    ("Pragma", "no-cache"),
+    ("Cache-Control", "no-cache; no-store, must-revalidate, private"),
+    ("Expires", "Thu, 01 Jan 1970 00:00:00 UTC"),
 )
+"""Headers of every answer."""
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return headers as they stand in a head, a line break before each."""
+    return b"".join(b"\r\n%b: %b" % (name.encode(), _printable(value)) for name, value in headers)
+
+
+def _printable(text: str) -> bytes:
+    """Return a header's value without anything that could end its line."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text.encode("latin-1", "replace")
+
+
+_NEVER_CACHED = header_lines(NEVER_CACHED) + b"\r\ncontent-length: "
+_PHRASES = {int(status): status.phrase.encode() for status in HTTPStatus}
 _OK = b"HTTP/1.1 200 \r\nx-request-id: "
 _OURS = frozenset(
     {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
@@ -117,7 +136,8 @@ def render_problem(request_id: str, problem: Problem, size: int, ending: bytes) 
     retry = b"" if problem.retry_after_s is None else b"\r\nRetry-After: %d" % problem.retry_after_s
     return b"".join(
         (
-            b"HTTP/1.1 %d \r\ncontent-type: application/json\r\nx-request-id: " % problem.status,
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\nx-request-id: "
+            % (problem.status, _PHRASES.get(problem.status, b"")),
             request_id.encode(),
             retry,
             _NEVER_CACHED,
@@ -132,15 +152,8 @@ def _status_line(status: int, phrase: str) -> bytes:
 
 
 def _handler_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
-    return b"".join(
-        b"\r\n%b: %b" % (name.encode(), _printable(value))
+    return header_lines(
+        (name, value)
         for name, value in headers
         if _TOKEN.fullmatch(name) and name.lower() not in _OURS
     )
-
-
-def _printable(text: str) -> bytes:
-    """Return a header's value without anything that could end its line."""
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return text.encode("latin-1", "replace")
