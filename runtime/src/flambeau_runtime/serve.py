@@ -284,7 +284,7 @@ def _one_app(roles: set[str], apps: Mapping[str, asgi.App]) -> asgi.App:
     segments: dict[str, asgi.App] = dict.fromkeys(openapi.SEGMENTS, described)
     if "inference" in roles:
         segments.update(dict.fromkeys(inference.SEGMENTS, apps["inference"]))
-    if "metrics" in roles:
+    if "metrics" in roles or {"inference", "management"} <= roles:
         segments["metrics"] = apps["metrics"]
     if "management" in roles:
         segments.update(dict.fromkeys(state.SEGMENTS, apps["state"]))
@@ -300,7 +300,7 @@ def _describe(roles: set[str]) -> openapi.Json:
         if role in roles:
             paths |= part.paths()
             schemas |= part.schemas()
-    if "metrics" in roles:
+    if "metrics" in roles or {"inference", "management"} <= roles:
         paths |= openapi.metrics_paths()
     return openapi.document(paths, schemas)
 
