@@ -98,9 +98,9 @@ _COUNT = struct.Struct("<I")
 _ROW = struct.Struct("<QIIHHBB")  # offset, body, headers, content type, url path, id, flags
 _RESULT = struct.Struct("<HHII")  # status, phrase, headers, body
 _EXPLAIN, _DESCRIBE, _IN_ARENA = 1, 2, 4
-WITHOUT_PATH = 8
+WITHOUT_PATH = 32
 """A row's spelling: its path says nothing beyond the model (`/v1/models/…`, `/v2/models/…`)."""
-WITH_QUERY = 16
+WITH_QUERY = 64
 """A row's spelling: `url_path` is a query string; its fields are the row's (`/invocations`)."""
 _SPELLING = WITHOUT_PATH | WITH_QUERY
 ROW_FAULT = 0

@@ -23,13 +23,19 @@ def is_healthy(catalogue: Catalogue) -> bool:
     """Return whether every default version has the workers it is wanted with, or has them soon."""
     for name in {model.name for model in catalogue.wanted.models}:
         version = catalogue.default_of(name)
-        live = None if version is None else catalogue.live(name, version)
-        if live is None:
-            continue
-        counts = live.counts()
-        if counts.ready + counts.starting < counts.wanted:
+        if version is not None and not _is_well(catalogue, name, version):
             return False
     return True
+
+
+def _is_well(catalogue: Catalogue, name: str, version: str) -> bool:
+    if catalogue.is_failing(name, version):
+        return False
+    live = catalogue.live(name, version)
+    if live is None:
+        return True
+    counts = live.counts()
+    return counts.ready + counts.starting >= counts.wanted
 
 
 def make_inference_app(catalogue: Catalogue, gate: Gate | None = None) -> asgi.App:

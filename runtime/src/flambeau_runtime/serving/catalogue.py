@@ -199,6 +199,11 @@ class Catalogue:
             if entry.live is not None:
                 yield entry.live
 
+    def is_failing(self, name: str, version: str) -> bool:
+        """Return whether a version failed when it was tried last, though it may be tried again."""
+        entry = self.entries.get((name, version))
+        return entry is not None and entry.failure is not None and entry.spec.workers > 0
+
     def default_of(self, name: str) -> str | None:
         """Return the version that answers now, or else the one that is wanted to."""
         current = self.defaults.get(name)
