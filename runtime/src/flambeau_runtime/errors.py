@@ -6,6 +6,7 @@ RuntimeFault
 ├── ModelNotReady            it exists, but nothing can serve it now
 │   ├── NoTicket             no worker is idle, and the model takes requests only then
 │   └── SequenceRefused      there are too many sequences, or too many jobs of one
+│   └── NoWorkerToDescribe   its handler shall describe itself, and no worker is there to ask
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
@@ -88,6 +89,17 @@ class SequenceRefused(ModelNotReady):
 
     def __init__(self, model: str, version: str) -> None:
         super().__init__(model, version, NO_WORKER)
+
+
+class NoWorkerToDescribe(ModelNotReady):
+    """The handler shall describe itself, and no worker is there to ask it."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(model, version, "")
+        why = (
+            "has no worker to serve describe request. Please use scale workers API to add workers."
+        )
+        self.args = (f'Model "{model}" {why}',)
 
 
 class QueueFull(RuntimeFault):

@@ -19,8 +19,16 @@ from pathlib import Path
 import uvloop
 
 from flambeau_runtime import logs, state_dir
-from flambeau_runtime.api import asgi, inference, state
+from flambeau_runtime.api import (
+    asgi,
+    inference,
+    openapi,
+    openapi_inference,
+    openapi_management,
+    state,
+)
 from flambeau_runtime.api.authorisation import (
+    InferenceGate,
     Keys,
     make_inference_gate,
     make_keys,
@@ -233,7 +241,7 @@ class _Doors:
             gate,
             parts.settings.limits.max_connection_age_s,
         )
-        apps = _make_apps(parts)
+        apps = _make_apps(parts, gate)
         self._listeners = [
             (roles, self._listener(parts, listening, roles, apps))
             for listening, roles in bound.values()
@@ -248,7 +256,8 @@ class _Doors:
     ) -> Listener:
         protocol: type[HotPath] | None = self._protocol if "inference" in roles else None
         app = asgi.Counted(_one_app(roles, apps), parts.telemetry)
-        return Listener(listening, app, protocol, parts.settings.limits.drain_timeout_s)
+        drain_timeout_s = parts.settings.limits.drain_timeout_s
+        return Listener(listening, app, protocol, drain_timeout_s, parts.settings.cors)
 
     def urls(self) -> Urls:
         return {role: listener.url for roles, listener in self._listeners for role in roles}
@@ -277,10 +286,10 @@ class _Doors:
             listener.hurry()
 
 
-def _make_apps(parts: _Parts) -> dict[str, asgi.App]:
+def _make_apps(parts: _Parts, gate: InferenceGate | None) -> dict[str, asgi.App]:
     state_gate = make_state_gate(parts.settings, parts.keys, parts.accepted)
     return {
-        "inference": inference.make_inference_app(parts.catalogue),
+        "inference": inference.make_inference_app(parts.catalogue, gate),
         "state": state.make_state_app(parts.catalogue, state_gate, parts.accepted),
         "management": asgi.MadeWhenCalled(lambda: _management_app(parts)),
         "metrics": asgi.MadeWhenCalled(lambda: _metrics_app(parts)),
@@ -289,15 +298,29 @@ def _make_apps(parts: _Parts) -> dict[str, asgi.App]:
 
 def _one_app(roles: set[str], apps: Mapping[str, asgi.App]) -> asgi.App:
     """Return what is behind one address; where it has several roles, the path tells them apart."""
-    segments: dict[str, asgi.App] = {}
+    described = openapi.make_description_app(lambda: _describe(roles))
+    segments: dict[str, asgi.App] = dict.fromkeys(openapi.SEGMENTS, described)
     if "inference" in roles:
         segments.update(dict.fromkeys(inference.SEGMENTS, apps["inference"]))
-    if "metrics" in roles:
+    if "metrics" in roles or {"inference", "management"} <= roles:
         segments["metrics"] = apps["metrics"]
     if "management" in roles:
         segments.update(dict.fromkeys(state.SEGMENTS, apps["state"]))
     last = next(role for role in ("management", "inference", "metrics") if role in roles)
     return asgi.Doors(segments, apps[last])
+
+
+def _describe(roles: set[str]) -> openapi.Json:
+    """Return the OpenAPI document of an address with these roles."""
+    paths = openapi.own_paths()
+    schemas: openapi.Json = {}
+    for role, part in (("inference", openapi_inference), ("management", openapi_management)):
+        if role in roles:
+            paths |= part.paths()
+            schemas |= part.schemas()
+    if "metrics" in roles or {"inference", "management"} <= roles:
+        paths |= openapi.metrics_paths()
+    return openapi.document(paths, schemas)
 
 
 def _management_app(parts: _Parts) -> asgi.App:

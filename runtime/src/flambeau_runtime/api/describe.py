@@ -24,7 +24,7 @@ def describe(
         "modelName": spec.model,
         "modelVersion": spec.version,
         "modelUrl": spec.source.uri,
-        "runtime": _runtime(live),
+        "runtime": spec.runtime or _runtime(live),
         "minWorkers": spec.workers,
         "maxWorkers": max(spec.workers, spec.max_workers or 0),
         "batchSize": spec.batching.max_size,

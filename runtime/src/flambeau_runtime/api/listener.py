@@ -81,7 +81,10 @@ def reachable_url(listening: socket.socket) -> str:
 
 
 class Listener:
-    """One socket with uvicorn's protocols on it; signals are not its business."""
+    """One socket with uvicorn's protocols on it; signals are not its business.
+
+    `headers` are on every answer of its application, and on what uvicorn's protocol refuses.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Listener:
         app: asgi.App,
         protocol: type[asyncio.Protocol] | None,
         drain_timeout_s: float,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -99,6 +103,7 @@ class Listener:
             access_log=False,
             # Otherwise a proxy's header would make a foreign caller a local one.
             proxy_headers=False,
+            headers=list(headers),
             server_header=False,
             date_header=False,
             backlog=BACKLOG,
@@ -115,6 +120,7 @@ class Listener:
         config = self._server.config
         config.load()
         self._server.lifespan = config.lifespan_class(config)
+        self._server.server_state.default_headers = config.encoded_headers
         await self._server.startup(sockets=[self._bound])
 
     def close_idle(self, seconds: float) -> None:

@@ -19,9 +19,9 @@ class StreamedAnswer:
         self.status = final_status(first.status)
         self.keep = keep  # the connection, after the end
 
-    def head(self, request_id: str, first: Prediction) -> bytes:
-        """Return the head, which the first piece decides."""
-        return render_stream(request_id, first, chunked=self.has_body, keep=self.keep)
+    def head(self, request_id: str, first: Prediction, ending: bytes) -> bytes:
+        """Return the head, which the first piece decides, and which ends so."""
+        return render_stream(request_id, first, ending, chunked=self.has_body)
 
     def chunk(self, body: bytes | bytearray | memoryview) -> list[bytes | bytearray | memoryview]:
         """Return the parts of one piece; none for an empty one, which would be the end."""

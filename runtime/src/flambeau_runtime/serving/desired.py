@@ -64,6 +64,7 @@ class VersionSpec:
     split_json_arrays: str = "auto"  # auto | on | off
     retry_on_crash: bool = True
     max_workers: int | None = None  # an upper bound that describe shows; None: as many as `workers`
+    runtime: str | None = None  # what describe shows; None: the manifest's
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Payload:
 
     `headers` is the client's own block, `b"Name: value\r\n"` per header. `region` is the place in
     the shared arena where the body lies, and `body` its view; None when the body travels through
-    the socket.
+    the socket. `spelling` says what else the path means (`protocol.WITHOUT_PATH`, `WITH_QUERY`).
     """
 
     __slots__ = (
@@ -30,6 +30,7 @@ class Payload:
         "headers",
         "region",
         "request_id",
+        "spelling",
         "url_path",
     )
 
@@ -42,6 +43,7 @@ class Payload:
         url_path: str = "",
         explain: bool = False,  # noqa: FBT001, FBT002, RUF100  positional: built once per request
         describe: bool = False,  # noqa: FBT001, FBT002, RUF100
+        spelling: int = 0,
     ) -> None:
         self.request_id = request_id
         self.headers = headers
@@ -50,6 +52,7 @@ class Payload:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
+        self.spelling = spelling
         self.region: Region | None = None
 
 

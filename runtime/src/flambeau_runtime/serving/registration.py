@@ -39,6 +39,8 @@ class Asked:
     workers: int | None = None
     response_timeout_s: float | None = None
     startup_timeout_s: float | None = None
+    runtime: str | None = None
+    s3_sse_kms: bool = False
 
 
 async def prepare(asked: Asked, store: Store, settings: Settings) -> VersionSpec:
@@ -103,6 +105,7 @@ def decide(asked: Asked, package: Package, settings: Settings) -> VersionSpec:
         handler=asked.handler,
         queue_size=int(_first(_number(config, "jobQueueSize"), limits.job_queue_size)),
         split_json_arrays=_split(config),
+        runtime=asked.runtime,
         retry_on_crash=config.get("retryOnCrash") is not False,
     )
 

@@ -86,6 +86,7 @@ class StartModels:
         wanted = edits.with_version(self._catalogue.wanted, spec)
         if self._is_declared_default(spec):
             wanted = edits.with_default(wanted, spec.model, spec.version)
+        self._catalogue.at_start.add(spec.model)
         self._converger.want(wanted)
         self.keys.add((spec.model, spec.version))
 

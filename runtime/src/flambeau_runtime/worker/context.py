@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from flambeau_runtime import protocol
 from flambeau_runtime.worker.metrics import CachingMetric, HandlerMetrics
 
 SERVER_NAME = "MMS"  # what TorchServe calls itself here; handlers compare it
@@ -27,6 +28,7 @@ class Row:
         "explain",
         "headers",
         "request_id",
+        "spelling",
         "url_path",
     )
 
@@ -39,6 +41,7 @@ class Row:
         url_path: str = "",
         explain: bool = False,
         describe: bool = False,
+        spelling: int = 0,
     ) -> None:
         self.request_id = request_id
         self.headers = headers  # b"Name: value\r\n" per header, in the client's spelling
@@ -47,6 +50,7 @@ class Row:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
+        self.spelling = spelling  # protocol.WITHOUT_PATH, WITH_QUERY
 
 
 class RowResult:
@@ -226,7 +230,8 @@ def _named(what: str) -> str:
 def read_headers(row: Row) -> dict[str, Any]:
     """Parse the raw block of a row; a repeated header keeps its last value.
 
-    The server adds what handlers of TorchServe ask for: `explain`, `url_path` and `describe`.
+    The server adds what handlers of TorchServe ask for: `explain`, `url_path` and `describe`, as
+    far as the request's path is of a kind that says them.
     """
     headers: dict[str, Any] = {}
     for line in bytes(row.headers).split(b"\r\n"):
@@ -235,8 +240,10 @@ def read_headers(row: Row) -> dict[str, Any]:
             headers[name.decode("latin-1")] = value.strip().decode("latin-1")
     if row.content_type:
         headers["body"] = {"content-type": row.content_type}
-    headers["explain"] = str(row.explain)
-    headers["url_path"] = row.url_path
+    if not row.spelling & protocol.WITH_QUERY:
+        headers["explain"] = str(row.explain)
+    if not row.spelling:
+        headers["url_path"] = row.url_path
     if row.describe:
         headers["describe"] = "True"
     return headers

@@ -249,6 +249,7 @@ def _rows(payload: memoryview, arena: Arena) -> list[Row]:
             row.url_path,
             row.explain,
             row.describe,
+            row.spelling,
         )
         for row in protocol.unpack_predict(payload)
     ]

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from flambeau_runtime import protocol
 from flambeau_runtime.worker.context import RequestProcessor, Row
 
 Value: TypeAlias = Any
@@ -24,8 +25,20 @@ def read_row(row: Row, processor: RequestProcessor, decode: bool = True) -> dict
     """Return what the handler gets for one request.
 
     JSON becomes its value, `text/*` a str, a multipart or form body one key per part; everything
-    else, and whatever cannot be decoded, a bytearray of the handler's own under "body".
+    else, and whatever cannot be decoded, a bytearray of the handler's own under "body". Where the
+    query counts, its fields go first, and the body's overwrite them.
     """
+    if row.spelling & protocol.WITH_QUERY:
+        return {**_read_query(row.url_path), **_read_body(row, processor, decode)}
+    return _read_body(row, processor, decode)
+
+
+def _read_query(query: str) -> dict[str, Any]:
+    """Return the fields of a query string; a name said twice keeps its last value."""
+    return _read_form(query.replace(";", "&").encode("utf-8", "replace"))
+
+
+def _read_body(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
     content_type = row.content_type
     if not content_type:
         return {"body": bytearray(row.body)}
