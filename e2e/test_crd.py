@@ -346,7 +346,9 @@ REFUSED = [
         id="later: a source's credentials",
     ),
     pytest.param(
-        written(runtime={"grpc": True}), f"spec.runtime.grpc: {NOT_YET}", id="later: gRPC"
+        written(runtime={"grpc": True}, service={"port": 7070}),
+        "spec.service.port: must not be 7070",
+        id="the Service's port is that of gRPC",
     ),
     pytest.param(
         written(autoscaling={**HPA, "keda": {"max": 3}}),

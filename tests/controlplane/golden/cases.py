@@ -70,6 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "grpc": {"runtime": {"grpc": True}},
     "autoscaled": {
         "autoscaling": {"hpa": {"min": 2, "max": 8}},
         "storage": {"modelStore": {"image": {"reference": "registry.example/models:1"}}},

@@ -17,6 +17,7 @@ LOCALLY: Final[Mapping[str, str]] = {
     "network_policy": "pods listen on loopback alone",
     "runtime.image": "pods run the runtime that is installed here",
     "runtime.pull_policy": "pods run the runtime that is installed here",
+    "runtime.grpc": "the session's address takes HTTP alone",
     "service.type": "the address is one of this machine",
     "service.port": "the first deployment gets the session's port, each other one the next",
     "service.annotations": "there is no Service object here",

@@ -21,7 +21,6 @@ LATER: Mapping[str, Mapping[str, str]] = {
         "monitoring": "object",
         "route": "object",
     },
-    "Runtime": {"grpc": "boolean"},
     "Autoscaling": {"keda": "object"},
     "Model": {"split": "object", "shadow": "object"},
     "Source": {"credentials": "string"},

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from flambeau_operator.errors import FieldProblem, InvalidSpec
+from flambeau_operator.names import GRPC_PORT
 from flambeau_operator.resources.autoscaling import Autoscaling
 from flambeau_operator.resources.deployment_status import Status, status_from_json
 from flambeau_operator.resources.field_problems import SCHEMES, problems_of, wrong_kind
@@ -186,6 +187,9 @@ class Runtime(Wish):
     """When the image is pulled."""
     config: Annotated[dict[ConfigKey, ConfigValue], Field(max_length=128)] = Field(default={})
     """Keys of config.properties, handed through."""
+    grpc: StrictBool = False
+    """Predictions by gRPC too: TorchServe's service and the Open Inference Protocol, on port 7070
+    of the pods and of the Service."""
 
 
 class Hot(Wish):
@@ -317,6 +321,13 @@ class Spec(Wish):
             "!has(oldSelf.autoscaling) || has(self.autoscaling) || has(self.replicas)",
             "must be set when autoscaling is removed: to the number of pods that shall stay",
             ".replicas",
+        ),
+        rule(
+            f"!self.runtime.grpc || self.service.port != {GRPC_PORT}",
+            f"must not be {GRPC_PORT}, where the Service takes gRPC: choose another one, or leave "
+            "runtime.grpc out",
+            ".service.port",
+            lambda self: not self.runtime.grpc or self.service.port != GRPC_PORT,
         ),
         _unnamed("configmap", "configMaps", lambda spec: spec.config_maps),
         _unnamed("pvc", "claims", lambda spec: spec.claims),
