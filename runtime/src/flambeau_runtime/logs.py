@@ -8,6 +8,7 @@ keep up, lines are dropped and counted.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import logging.handlers
@@ -20,7 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from flambeau_runtime.console import Console
 from flambeau_runtime.errors import InvalidSettings
+from flambeau_runtime.rolling_file import RollingFile
 
 FRONT = "flambeau_runtime"
 """Parent of every logger of ours; `ts_log.log` in TorchServe's layout."""
@@ -28,8 +31,9 @@ FRONT = "flambeau_runtime"
 MODEL_OUTPUT = "flambeau_runtime.serving.worker_output"
 """What workers print, a record per line: the field `line` is it; `model_log.log`."""
 
-FILE_BYTES = 100 * 1024 * 1024
-FILES_KEPT = 5
+CONSOLE = f"{FRONT}.console"
+"""Whole sentences for who starts the server: they are shown as they are, and in no file."""
+
 LINES_WAITING = 10_000
 FLUSH_S = 0.2
 
@@ -107,6 +111,17 @@ class _Forwarder(logging.handlers.QueueHandler):
             self.dropped += 1
 
 
+def _caller(peer: str) -> str:
+    """Return "ip:port" as Java prints it; who comes through a unix socket has neither."""
+    host, _, port = peer.rpartition(":")
+    if port == "0":
+        return host
+    if ":" in host:
+        parts = ipaddress.IPv6Address(host.partition("%")[0]).exploded.split(":")
+        host = "[" + ":".join(f"{int(part, 16):x}" for part in parts) + "]"
+    return f"/{host}:{port}"
+
+
 class AccessLog:
     """`access_log.log`: a line per request, noted on the loop, written by a thread of its own."""
 
@@ -141,7 +156,7 @@ class AccessLog:
     def _flush(self) -> None:
         noted, self._noted = self._noted, []
         for moment, peer, method, target, status, elapsed_ms in noted:
-            text = f'/{peer} "{method} {target} HTTP/1.1" {status} {elapsed_ms:.0f}'
+            text = f'{_caller(peer)} "{method} {target} HTTP/1.1" {status} {elapsed_ms:.0f}'
             self._sink.handle(
                 logging.makeLogRecord({"msg": text, "created": moment.timestamp(), "levelno": 20})
             )
@@ -153,9 +168,7 @@ class _AccessLines(logging.Formatter):
 
 
 def _rolling(path: Path, formatter: logging.Formatter) -> logging.Handler:
-    handler = logging.handlers.RotatingFileHandler(
-        path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
-    )
+    handler = RollingFile(path)
     handler.setFormatter(formatter)
     return handler
 
@@ -165,7 +178,7 @@ def _only_model_output(record: logging.LogRecord) -> bool:
 
 
 def _no_model_output(record: logging.LogRecord) -> bool:
-    return record.name != MODEL_OUTPUT
+    return record.name not in {MODEL_OUTPUT, CONSOLE}
 
 
 def _torchserve_files(log_dir: Path) -> list[logging.Handler]:
@@ -184,6 +197,17 @@ def _torchserve_files(log_dir: Path) -> list[logging.Handler]:
     return [server, model]
 
 
+class _ConsoleLines(TorchServeLines):
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.name == CONSOLE else super().format(record)
+
+
+def _console(descriptor: int) -> logging.Handler:
+    handler = Console(descriptor)
+    handler.setFormatter(_ConsoleLines())
+    return handler
+
+
 def _stream(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
@@ -192,14 +216,14 @@ def _stream(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
 
 @contextmanager
 def writing(
-    log_dir: Path | None, level: str = "INFO", *, console: bool = True
+    log_dir: Path | None, level: str = "INFO", *, console: int | None = 1
 ) -> Iterator[AccessLog | None]:
     """Write log lines until the block is left.
 
     Args:
         log_dir: TorchServe's files are written there; None means JSON lines on stdout.
         level: the lowest level that is written.
-        console: with `log_dir`, also show the lines on stdout (TorchServe in the foreground does).
+        console: with `log_dir`, the descriptor that shows the lines too; None for none.
 
     Yields:
         The access log, or None where none is written.
@@ -211,8 +235,8 @@ def writing(
     else:
         handlers.extend(_torchserve_files(log_dir))
         access = AccessLog(_rolling(log_dir / "access_log.log", _AccessLines()))
-        if console:
-            handlers.append(_stream(sys.stdout, TorchServeLines()))
+        if console is not None:
+            handlers.append(_console(console))
     with _listening(handlers, level):
         if access is None:
             yield None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from flambeau_runtime.settings import Settings
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -53,3 +55,13 @@ def additions(
     if visible is not None:
         added["CUDA_VISIBLE_DEVICES"] = visible
     return {**added, **env}
+
+
+def told(settings: Settings) -> dict[str, str]:
+    """Return what TorchServe tells every worker about the configuration."""
+    said = {
+        "TS_DECODE_INPUT_REQUEST": settings.decode_input_request,
+        "TS_IPEX_ENABLE": settings.ipex,
+        "TS_IPEX_GPU_ENABLE": settings.ipex_gpu,
+    }
+    return {name: str(value).lower() for name, value in said.items()}
