@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from flambeau_runtime.commands import properties_file, property_values as values
+from flambeau_runtime.commands import metrics_file, properties_file, property_values as values
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Authorisation, Limits, ModelApi, Settings
 
@@ -55,6 +55,11 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "disable_token_authorization": ("authorisation", values.switch),
     "token_expiration_min": ("token_expiration_min", values.positive),
     "enable_metrics_api": ("metrics_page", values.switch),
+    "metrics_mode": ("metrics_mode", values.metrics_mode),
+    "metrics_config": ("metrics_file", metrics_file.read_named),
+    "model_metrics_auto_detect": ("metrics_auto_detect", values.switch),
+    "metric_time_interval": ("metrics_interval_s", values.positive),
+    "system_metrics_cmd": ("system_metrics_cmd", str),
     "disable_system_metrics": ("system_metrics", values.opposite),
     "decode_input_request": ("decode_input_request", values.switch),
     "limit_max_image_pixels": ("limit_max_image_pixels", values.switch),
@@ -78,10 +83,9 @@ CORS_HEADERS = tuple(
 """In the order in which they are sent."""
 
 _ACCEPTED = _words("""
-    async_logging debug enable_envvars_config initial_distribution_port io_ratio
-    metric_time_interval model_server_home netty_client_threads number_of_netty_threads
-    prefer_direct_buffer system_metrics_cmd tsConfigFile use_env_allowed_urls use_native_io version
-    vmargs
+    async_logging debug enable_envvars_config initial_distribution_port io_ratio model_server_home
+    netty_client_threads number_of_netty_threads prefer_direct_buffer tsConfigFile
+    use_env_allowed_urls use_native_io version vmargs
 """)
 """They tune TorchServe's own machinery; there is nothing here for them to tune."""
 
@@ -99,17 +103,14 @@ _NOT_YET = _words("""
     enable_grpc_ssl grpc_inference_address grpc_inference_max_connection_age_grace_ms
     grpc_inference_max_connection_age_ms grpc_inference_port grpc_management_address
     grpc_management_max_connection_age_grace_ms grpc_management_max_connection_age_ms
-    grpc_management_port install_py_dep_per_model metrics_config metrics_mode
-    model_metrics_auto_detect service_envelope ts_header_key_sequence_end ts_header_key_sequence_id
-    ts_header_key_sequence_start ts_open_inference_protocol
+    grpc_management_port install_py_dep_per_model service_envelope ts_header_key_sequence_end
+    ts_header_key_sequence_id ts_header_key_sequence_start ts_open_inference_protocol
 """)
 _HARMLESS = {
     "cpu_launcher_args": "",
     "cpu_launcher_enable": "false",
     "enable_grpc_ssl": "false",
     "install_py_dep_per_model": "false",
-    "metrics_mode": "prometheus",
-    "model_metrics_auto_detect": "true",
     "ts_open_inference_protocol": "false",
 }
 """What keys without effect may say without a warning: it is what happens anyway."""
@@ -186,6 +187,8 @@ def apply(
         if key in _HONOURED:
             field, parse = _HONOURED[key]
             draft[field] = _parsed(where, key, value, parse)
+            if key == "metrics_mode" and draft[field] != value.lower():
+                warnings.append(f"{where}metrics_mode={value} is unknown, log is taken instead")
         elif warning := _warning(key, value):
             warnings.append(where + warning)
     return _filled(settings, draft, devices, tuple(warnings))

@@ -30,6 +30,7 @@ def introduce(settings: Settings, config: Path | None, folder: Path) -> str:
         "Model Store": settings.model_store,
         "Initial Models": _initial_models(settings),
         "Log dir": settings.log_dir,
+        "Metrics dir": settings.metrics_dir or settings.log_dir,
         "Default workers per model": settings.workers_per_model or "one per device or CPU",
         "Blacklist Regex": settings.hidden_env or NOTHING,
         "Maximum Response Size": limits.max_response_bytes,
@@ -37,7 +38,9 @@ def introduce(settings: Settings, config: Path | None, folder: Path) -> str:
         "Limit Maximum Image Pixels": _word(settings.limit_max_image_pixels),
         "Allowed Urls": f"[{', '.join(settings.allowed_urls)}]",
         "Enable metrics API": _word(settings.metrics_page),
+        "Metrics mode": settings.metrics_mode.upper(),
         "Disable system metrics": _word(not settings.system_metrics),
+        "System metrics command": settings.system_metrics_cmd or "default",
         "Model API enabled": _word(settings.model_api is not ModelApi.OFF),
     }
     return "".join(f"\n{name}: {value}" for name, value in said.items())

@@ -97,7 +97,9 @@ def read_settings(
     if temp and not (folder / temp).is_dir():
         raise NotFound(f"Invalid temp directory: {temp}, please check TEMP environment variable.")
     base = Settings(
-        log_dir=folder / environ.get("LOG_LOCATION", "logs"), key_file=folder / KEY_FILE
+        log_dir=folder / environ.get("LOG_LOCATION", "logs"),
+        metrics_dir=folder / environ.get("METRICS_LOCATION", "logs"),
+        key_file=folder / KEY_FILE,
     )
     config = _config_file(arguments, environ, folder)
     flags = _flags(arguments)
