@@ -11,9 +11,10 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvloop
@@ -36,13 +37,17 @@ from flambeau_runtime.api.authorisation import (
     make_state_gate,
 )
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
-from flambeau_runtime.api.listener import Listener, bind
+from flambeau_runtime.api.listener import Listener, bind, url_of_address
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving import orphans
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
-from flambeau_runtime.serving.start_models import StartModels, workers_at_start
+from flambeau_runtime.serving.start_models import (
+    StartModels,
+    count_start_workers,
+    has_start_models,
+)
 from flambeau_runtime.serving.supervisor import Supervisor
 from flambeau_runtime.settings import Address, MetricsMode, Settings
 from flambeau_runtime.telemetry import Telemetry, VersionMetrics, make_telemetry
@@ -54,6 +59,7 @@ Urls = Mapping[str, str]
 
 OnStarted = Callable[[Urls], None]
 
+ROLES = ("inference", "management", "metrics")
 LOOK_AGAIN_S = 3600.0
 START_PATIENCE_S = 30.0
 IDLE_S = 1.0
@@ -76,12 +82,7 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
     """
     with (
         state_dir.held(settings) as complete,
-        logs.writing(
-            settings.log_dir,
-            log_level,
-            console=on_started is None,
-            metrics_dir=settings.metrics_dir,
-        ) as access,
+        logs.writing(settings.log_dir, log_level, metrics_dir=settings.metrics_dir) as access,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         telemetry = make_telemetry(complete)
@@ -101,15 +102,20 @@ async def serve(
     settings: Settings, telemetry: Telemetry, on_started: OnStarted | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT; see `run`."""
+    if settings.introduction:
+        log.info(settings.introduction)
+    tls = _make_tls(settings)
     sockets = _bind_all(settings)
     for warning in settings.warnings:
         log.warning("configuration", extra={"why": warning})
     async with _signals() as signals, AsyncExitStack() as stack:
         stack.enter_context(orphans.buried())
         parts = await _build(settings, telemetry, stack)
-        doors = _Doors(parts, sockets)
+        doors = _Doors(parts, sockets, tls)
         await doors.open()
         urls = doors.urls()
+        if settings.log_dir is not None:
+            _say_that_it_listens(settings)
         with _listening_file(settings.state_dir, urls):
             log.info("listening", extra=dict(urls))
             async with asyncio.TaskGroup() as tasks:
@@ -123,6 +129,14 @@ async def serve(
                     task.cancel()
                 await _drain(parts, doors, signals)
     log.info("stopped")
+
+
+def _say_that_it_listens(settings: Settings) -> None:
+    """Say what scripts around TorchServe wait for."""
+    for role in ROLES:
+        where = url_of_address(getattr(settings, role))
+        log.info("%s API bind to: %s", role.capitalize(), where)
+    logging.getLogger(logs.CONSOLE).info("Model server started.")
 
 
 async def _start(parts: _Parts, urls: Urls, on_started: OnStarted | None) -> None:
@@ -155,12 +169,12 @@ class _Parts:
 
 async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack) -> _Parts:
     catalogue = Catalogue(
-        waits_for_document=settings.managed is not None or bool(settings.load_models)
+        waits_for_document=settings.managed is not None or has_start_models(settings)
     )
     telemetry.versions = lambda: _version_metrics(catalogue)
     store = Store(settings.state_dir / "archives", settings.model_store, settings.allowed_urls)
     supervisor = Supervisor(settings, telemetry)
-    supervisor.expected_workers = len(settings.load_models) * workers_at_start(settings)
+    supervisor.expected_workers = count_start_workers(settings)
     await stack.enter_async_context(supervisor)
     converger = await stack.enter_async_context(Converger(catalogue, supervisor, store))
     accepted = await _accept_documents(settings, converger, stack)
@@ -216,22 +230,34 @@ def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
 def _bind_all(settings: Settings) -> dict[Address, tuple[socket.socket, set[str]]]:
     """Bind every address once: equal ones share a socket, port 0 is never equal to another."""
     bound: dict[Address, tuple[socket.socket, set[str]]] = {}
-    for role in ("inference", "management", "metrics"):
+    for role in ROLES:
         address: Address = getattr(settings, role)
-        if address.port and address in bound:
+        if (address.port or address.path) and address in bound:
             bound[address][1].add(role)
             continue
         listening = bind(f"{role}_address", address)
-        port = listening.getsockname()[1]
-        bound[Address(address.host, port)] = listening, {role}
+        if address.path is None:
+            address = replace(address, port=listening.getsockname()[1])
+        bound[address] = listening, {role}
     return bound
+
+
+def _make_tls(settings: Settings) -> ssl.SSLContext | None:
+    if not any(getattr(settings, role).tls for role in ROLES):
+        return None
+    from flambeau_runtime.api.tls import make_context  # noqa: PLC0415  few have TLS
+
+    return make_context(settings.tls)
 
 
 class _Doors:
     """The listeners of this process, and what is behind each."""
 
     def __init__(
-        self, parts: _Parts, bound: Mapping[Address, tuple[socket.socket, set[str]]]
+        self,
+        parts: _Parts,
+        bound: Mapping[Address, tuple[socket.socket, set[str]]],
+        tls: ssl.SSLContext | None,
     ) -> None:
         gate = make_inference_gate(parts.settings, parts.keys)
         self._protocol = make_protocol(
@@ -243,8 +269,8 @@ class _Doors:
         )
         apps = _make_apps(parts, gate)
         self._listeners = [
-            (roles, self._listener(parts, listening, roles, apps))
-            for listening, roles in bound.values()
+            (roles, self._listener(parts, listening, roles, apps, tls if address.tls else None))
+            for address, (listening, roles) in bound.items()
         ]
 
     def _listener(
@@ -253,11 +279,13 @@ class _Doors:
         listening: socket.socket,
         roles: set[str],
         apps: Mapping[str, asgi.App],
+        tls: ssl.SSLContext | None,
     ) -> Listener:
         protocol: type[HotPath] | None = self._protocol if "inference" in roles else None
         app = asgi.Counted(_one_app(roles, apps), parts.telemetry)
         drain_timeout_s = parts.settings.limits.drain_timeout_s
-        return Listener(listening, app, protocol, drain_timeout_s, parts.settings.cors)
+        cors = parts.settings.cors
+        return Listener(listening, app, protocol, drain_timeout_s, cors, tls)
 
     def urls(self) -> Urls:
         return {role: listener.url for roles, listener in self._listeners for role in roles}

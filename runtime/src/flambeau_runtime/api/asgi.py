@@ -19,6 +19,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = "application/json"
 _NEVER_CACHED = tuple((name.encode(), value.encode()) for name, value in NEVER_CACHED)
+LOCAL_PEER = ("127.0.0.1", 0)
+"""Stands for the callers on a unix socket, who have no address; no others have port 0."""
 NOT_FOUND = "Requested resource is not found, please refer to API document."
 NOT_ALLOWED = "Requested method is not allowed, please refer to API document."
 
@@ -116,6 +118,18 @@ class Counted:
         query = scope["query_string"].decode("latin-1")
         target = f"{scope['path']}?{query}" if query else scope["path"]
         self._telemetry.access(f"{host}:{port}", scope["method"], target, status, elapsed_ms)
+
+
+class Local:
+    """An application whose callers are on this machine: they came through a unix socket."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope["client"] = LOCAL_PEER
+        await self._app(scope, receive, send)
 
 
 class Doors:

@@ -18,6 +18,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from flambeau_runtime.api.asgi import LOCAL_PEER
 from flambeau_runtime.api.big_body import BigBody
 from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
@@ -571,7 +572,9 @@ class HotPath(asyncio.Protocol):
         telemetry = self.door.telemetry
         telemetry.responses[final_status(status) // 100] += 1
         if telemetry.access is not None:
-            peer = self._transport.get_extra_info("peername") or ("", 0)
+            peer = self._transport.get_extra_info("peername")
+            if type(peer) is not tuple:
+                peer = LOCAL_PEER
             elapsed_ms = (time.monotonic() - began) * 1_000
             telemetry.access(
                 f"{peer[0]}:{peer[1]}",

@@ -59,6 +59,7 @@ class Supervisor:
         self._telemetry = telemetry
         seen = os.environ if environment is None else environment
         self._environment = without_hidden(seen, settings.hidden_env)
+        self._environment |= worker_environment.told(settings)
         self._lives: list[LiveVersion] = []
         self._sites: dict[LiveVersion, Site] = {}
         self._sequence_headers = SequenceHeaders(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flambeau_runtime.serving.modes import USUAL_HEADERS, SequenceHeaders
+from flambeau_runtime.settings import Settings
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -66,3 +67,13 @@ def additions(
     if visible is not None:
         added["CUDA_VISIBLE_DEVICES"] = visible
     return {**added, **env}
+
+
+def told(settings: Settings) -> dict[str, str]:
+    """Return what TorchServe tells every worker about the configuration."""
+    said = {
+        "TS_DECODE_INPUT_REQUEST": settings.decode_input_request,
+        "TS_IPEX_ENABLE": settings.ipex,
+        "TS_IPEX_GPU_ENABLE": settings.ipex_gpu,
+    }
+    return {name: str(value).lower() for name, value in said.items()}

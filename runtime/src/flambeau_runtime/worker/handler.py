@@ -306,9 +306,7 @@ def _enter(model_dir: Path) -> None:
 
 def _show_logs() -> None:
     """Let what handlers log be seen: they count on TorchServe's root logger, at INFO on stdout."""
-    logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 
 
 def _import(handler: str, model_dir: Path) -> EntryPoint:
