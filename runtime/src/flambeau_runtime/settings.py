@@ -96,6 +96,7 @@ class Settings:
     allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*")
     decode_input_request: bool = True
     limit_max_image_pixels: bool = True
+    envelope: str | None = None  # around every handler whose model-config.yaml names no other
     hidden_env: str | None = None  # regular expression: variables that workers do not see
     first_worker_id: int = 9000
     metrics_page: bool = True

@@ -54,6 +54,7 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "disable_system_metrics": ("system_metrics", values.opposite),
     "decode_input_request": ("decode_input_request", values.switch),
     "limit_max_image_pixels": ("limit_max_image_pixels", values.switch),
+    "service_envelope": ("envelope", values.envelope),
     "blacklist_env_vars": ("hidden_env", values.pattern),
     "initial_worker_port": ("first_worker_id", values.natural),
 }
@@ -73,7 +74,7 @@ _NOT_YET = _words("""
     grpc_management_max_connection_age_ms grpc_management_port initial_distribution_port
     install_py_dep_per_model ipex_enable ipex_gpu_enable keystore keystore_pass keystore_type
     metrics_config metrics_mode model_metrics_auto_detect model_snapshot plugins_path
-    private_key_file certificate_file service_envelope ts_header_key_sequence_end
+    private_key_file certificate_file ts_header_key_sequence_end
     ts_header_key_sequence_id ts_header_key_sequence_start ts_open_inference_protocol
     workflow_store
 """)
