@@ -145,6 +145,7 @@ class Settings:
     limit_max_image_pixels: bool = True
     ipex: bool = False  # told to workers: TS_IPEX_ENABLE
     ipex_gpu: bool = False  # TS_IPEX_GPU_ENABLE
+    envelope: str | None = None  # around every handler whose model-config.yaml names no other
     hidden_env: str | None = None  # regular expression: variables that workers do not see
     first_worker_id: int = 9000
     metrics_page: bool = True

@@ -63,6 +63,7 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "disable_system_metrics": ("system_metrics", values.opposite),
     "decode_input_request": ("decode_input_request", values.switch),
     "limit_max_image_pixels": ("limit_max_image_pixels", values.switch),
+    "service_envelope": ("envelope", values.envelope),
     "blacklist_env_vars": ("hidden_env", values.pattern),
     "initial_worker_port": ("first_worker_id", values.natural),
     "ts_header_key_sequence_id": ("sequence_id_header", values.header_name),
@@ -106,7 +107,7 @@ _NOT_YET = _words("""
     enable_grpc_ssl grpc_inference_address grpc_inference_max_connection_age_grace_ms
     grpc_inference_max_connection_age_ms grpc_inference_port grpc_management_address
     grpc_management_max_connection_age_grace_ms grpc_management_max_connection_age_ms
-    grpc_management_port install_py_dep_per_model service_envelope ts_open_inference_protocol
+    grpc_management_port install_py_dep_per_model ts_open_inference_protocol
 """)
 _HARMLESS = {
     "cpu_launcher_args": "",

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flambeau_runtime.settings import Address, MetricsMode, ModelDefaults
+from flambeau_runtime.worker import envelopes
 
 
 class Impossible(ValueError):
@@ -64,6 +65,13 @@ def opposite(value: str) -> bool:
 
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in value.split(",")) if word)
+
+
+def envelope(value: str) -> str | None:
+    """Return the name of an envelope; None for an empty value."""
+    if value and value not in envelopes.NAMES:
+        raise Impossible(f"write one of {', '.join(envelopes.NAMES)}")
+    return value or None
 
 
 def visibility(value: str) -> str:

@@ -220,6 +220,7 @@ class Supervisor:
             "deviceType": "cpu" if device is None else "gpu",
             "decodeInputRequest": self._settings.decode_input_request,
             "limitMaxImagePixels": self._settings.limit_max_image_pixels,
+            "envelope": self._settings.envelope,
             "maxResponseBytes": self._settings.limits.max_response_bytes,
             "everyMeasurement": self._telemetry.recorder is not None,
         }
