@@ -4,6 +4,7 @@ RuntimeFault
 ├── ModelNotFound            no model of that name
 ├── VersionNotFound          the model exists, that version does not
 ├── ModelNotReady            it exists, but nothing can serve it now
+│   └── NoWorker             it has no worker, and will get none by itself
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
@@ -46,14 +47,12 @@ class ModelNotFound(RuntimeFault):
 
 
 class VersionNotFound(RuntimeFault):
-    """The model is registered, but not in that version; `live` are those that answer."""
+    """The model is registered, but not in that version."""
 
-    def __init__(self, model: str, version: str, live: tuple[str, ...] = ()) -> None:
-        others = f"; live versions: {', '.join(live)}" if live else ""
-        super().__init__(f"Model version: {version} does not exist for model: {model}{others}")
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(f"Model version: {version} does not exist for model: {model}")
         self.model = model
         self.version = version
-        self.live = live
 
 
 class ModelNotReady(RuntimeFault):
@@ -64,6 +63,14 @@ class ModelNotReady(RuntimeFault):
         self.model = model
         self.version = version
         self.why = why
+
+
+class NoWorker(ModelNotReady):
+    """No worker is wanted for the version, or all of them failed for good."""
+
+    def __init__(self, model: str, version: str, why: str) -> None:
+        super().__init__(model, version, why)
+        self.args = (f'Model "{model}" {why}',)  # TorchServe's sentence names no version
 
 
 class QueueFull(RuntimeFault):

@@ -23,6 +23,7 @@ from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
 from flambeau_runtime.api.payload import (
+    BODILESS,
     CLOSE,
     CONTINUE,
     KEEP_ALIVE,
@@ -479,7 +480,7 @@ class HotPath(asyncio.Protocol):
     def answered(self, job: Job, prediction: Prediction) -> None:
         """Write the prediction."""
         self._job = None
-        body = prediction.body if prediction.status not in {204, 304} else b""
+        body = b"" if prediction.status in BODILESS else prediction.body
         keep = self._keeps()
         head = render(self._request_id, prediction, len(body), KEEP_ALIVE if keep else CLOSE)
         if len(body) < JOINED_BYTES:

@@ -17,6 +17,8 @@ METHODS = frozenset((b"POST", b"PUT", b"GET", b"DELETE", b"PATCH"))
 """Those that predict, as with TorchServe."""
 
 OK = 200
+BODILESS = frozenset((204, 304))
+"""Statuses whose answers end with their head, and have no content-length."""
 LONGEST_REQUEST_ID = 128
 LONGEST_CONTENT_TYPE = 8 * 1024
 _TYPE = b"\r\ncontent-type:"
@@ -27,12 +29,12 @@ KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n\r\n"
 CLOSE = b"\r\nconnection: close\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_NEVER_CACHED = (
+_UNCACHED = (
     b"\r\nPragma: no-cache"
     b"\r\nCache-Control: no-cache; no-store, must-revalidate, private"
     b"\r\nExpires: Thu, 01 Jan 1970 00:00:00 UTC"
-    b"\r\ncontent-length: "
 )
+_NEVER_CACHED = _UNCACHED + b"\r\ncontent-length: "
 _OK = b"HTTP/1.1 200 \r\nx-request-id: "
 _OURS = frozenset(
     {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
@@ -141,9 +143,18 @@ def render(request_id: str, prediction: Prediction, size: int, ending: bytes) ->
     length = str(size).encode()
     if prediction.status == OK and not prediction.phrase and not prediction.headers:
         return b"".join((_OK, request_id.encode(), _NEVER_CACHED, length, ending))
-    start = _status_line(prediction.status, prediction.phrase) + b"x-request-id: "
     handlers = _handler_headers(prediction.headers)
-    return b"".join((start, request_id.encode(), handlers, _NEVER_CACHED, length, ending))
+    told = (_UNCACHED,) if prediction.status in BODILESS else (_NEVER_CACHED, length)
+    return b"".join(
+        (
+            _status_line(prediction.status, prediction.phrase),
+            handlers[2:] + b"\r\n" if handlers else b"",
+            b"x-request-id: ",
+            request_id.encode(),
+            *told,
+            ending,
+        )
+    )
 
 
 def render_problem(request_id: str, problem: Problem, size: int, ending: bytes) -> bytes:

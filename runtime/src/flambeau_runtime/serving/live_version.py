@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.errors import LoadFailed, ModelNotReady
+from flambeau_runtime.errors import LoadFailed, ModelNotReady, NoWorker
 from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import VersionSpec
@@ -26,8 +26,9 @@ GETTING_READY = frozenset({WorkerState.STARTING, WorkerState.LOADING, WorkerStat
 """A worker that backs off after a death will be started: it counts as starting."""
 
 NO_WORKER = (
-    "has no worker to serve inference request. Raise its number of workers, for example with "
-    "PUT /models/{model}?min_worker=1."
+    "has no worker to serve inference request. Please use scale workers API to add workers. "
+    "If this is a sequence inference, please check if it is closed, or expired; "
+    "or exceeds maxSequenceJobQueueSize"
 )
 UNLOADING = "is being unloaded."
 
@@ -68,7 +69,7 @@ class LiveVersion:
             ModelNotReady: no worker is wanted, the version failed for good, or it is being drained.
         """
         if self._refusal is not None:
-            raise ModelNotReady(self.spec.model, self.spec.version, self._refusal)
+            raise self._not_ready()
         self.queue.submit(job)
 
     # wishes
@@ -231,18 +232,19 @@ class LiveVersion:
         if self._closing:
             return UNLOADING
         if self.spec.workers == 0:
-            return NO_WORKER.format(model=self.spec.model)
+            return NO_WORKER
         staying = [place for place in self.places if place.state not in LEAVING]
         if staying and all(place.state is WorkerState.FAILED for place in staying):
             failure = self.last_failure()
-            why = f" The last one failed: {failure.message}" if failure else ""
-            return f"{NO_WORKER.format(model=self.spec.model)}{why}"
+            return f"{NO_WORKER}. The last one failed: {failure.message}" if failure else NO_WORKER
         return None
 
     def _abandon_jobs(self) -> None:
-        self.queue.fail_all(
-            ModelNotReady(self.spec.model, self.spec.version, self._refusal or UNLOADING)
-        )
+        self.queue.fail_all(self._not_ready())
+
+    def _not_ready(self) -> ModelNotReady:
+        kind = ModelNotReady if self._closing else NoWorker
+        return kind(self.spec.model, self.spec.version, self._refusal or UNLOADING)
 
     def _raise_if_hopeless(self, count: int) -> None:
         failure = self.last_failure()

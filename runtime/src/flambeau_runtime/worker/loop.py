@@ -237,7 +237,10 @@ def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -
 
 
 def _bounded(result: RowResult, limit: int) -> RowResult:
-    """Return the result, or the fault of one that is too long: only its own row fails."""
+    """Return the result, or the fault of one that is too long: only its own row fails.
+
+    Its status is TorchServe's, which kills a worker for such an answer.
+    """
     if len(result.body) > limit:
         message = (
             f"The response of {len(result.body)} bytes is larger than max_response_size "
@@ -247,7 +250,7 @@ def _bounded(result: RowResult, limit: int) -> RowResult:
         message = f"The response's headers are longer than {LONGEST_HEADERS} characters."
     else:
         return result
-    fault = {"reason": "PredictionFailed", "message": message}
+    fault = {"reason": "PredictionFailed", "message": message, "status": 500}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
 
