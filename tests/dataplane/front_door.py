@@ -139,7 +139,8 @@ class Connection:
         async with asyncio.timeout(10):
             head = await self.reader.readuntil(b"\r\n\r\n")
             answer = Answer(head)
-            answer.body = await self.reader.readexactly(int(answer.headers["content-length"]))
+            length = 0 if answer.status == 204 else int(answer.headers["content-length"])
+            answer.body = await self.reader.readexactly(length)
             return answer
 
     async def closed(self):

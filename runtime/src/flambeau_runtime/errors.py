@@ -4,9 +4,10 @@ RuntimeFault
 ├── ModelNotFound            no model of that name
 ├── VersionNotFound          the model exists, that version does not
 ├── ModelNotReady            it exists, but nothing can serve it now
-│   ├── NoTicket             no worker is idle, and the model takes requests only then
-│   └── SequenceRefused      there are too many sequences, or too many jobs of one
-│   └── NoWorkerToDescribe   its handler shall describe itself, and no worker is there to ask
+│   └── NoWorker             it has no worker, and will get none by itself
+│       ├── NoTicket         no worker is idle, and the model takes requests only then
+│       ├── SequenceRefused  there are too many sequences, or too many jobs of one
+│       └── NoWorkerToDescribe  its handler shall describe itself, and no worker is there to ask
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
@@ -49,14 +50,12 @@ class ModelNotFound(RuntimeFault):
 
 
 class VersionNotFound(RuntimeFault):
-    """The model is registered, but not in that version; `live` are those that answer."""
+    """The model is registered, but not in that version."""
 
-    def __init__(self, model: str, version: str, live: tuple[str, ...] = ()) -> None:
-        others = f"; live versions: {', '.join(live)}" if live else ""
-        super().__init__(f"Model version: {version} does not exist for model: {model}{others}")
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(f"Model version: {version} does not exist for model: {model}")
         self.model = model
         self.version = version
-        self.live = live
 
 
 class ModelNotReady(RuntimeFault):
@@ -77,29 +76,31 @@ NO_WORKER = (
 """TorchServe's one sentence for everything that keeps a request out of the queue."""
 
 
-class NoTicket(ModelNotReady):
+class NoWorker(ModelNotReady):
+    """No worker is wanted for the version, or all of them failed for good."""
+
+    def __init__(self, model: str, version: str, why: str = NO_WORKER) -> None:
+        super().__init__(model, version, why)
+        self.args = (f'Model "{model}" {why}',)  # TorchServe's sentence names no version
+
+
+class NoTicket(NoWorker):
     """No worker is idle, and the model says `useJobTicket`."""
 
-    def __init__(self, model: str, version: str) -> None:
-        super().__init__(model, version, NO_WORKER)
 
-
-class SequenceRefused(ModelNotReady):
+class SequenceRefused(NoWorker):
     """There are `maxNumSequence` sequences, or `maxSequenceJobQueueSize` jobs wait in this one."""
 
-    def __init__(self, model: str, version: str) -> None:
-        super().__init__(model, version, NO_WORKER)
 
-
-class NoWorkerToDescribe(ModelNotReady):
+class NoWorkerToDescribe(NoWorker):
     """The handler shall describe itself, and no worker is there to ask it."""
 
     def __init__(self, model: str, version: str) -> None:
-        super().__init__(model, version, "")
-        why = (
-            "has no worker to serve describe request. Please use scale workers API to add workers."
+        super().__init__(
+            model,
+            version,
+            "has no worker to serve describe request. Please use scale workers API to add workers.",
         )
-        self.args = (f'Model "{model}" {why}',)
 
 
 class QueueFull(RuntimeFault):

@@ -24,6 +24,7 @@ from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
 from flambeau_runtime.api.payload import (
+    BODILESS,
     CONTINUE,
     METHODS,
     accepted_id,
@@ -527,7 +528,7 @@ class HotPath(asyncio.Protocol):
         if self._stream is not None:
             self._finish_stream(job, prediction)
             return
-        body = prediction.body if prediction.status not in {204, 304} else b""
+        body = b"" if prediction.status in BODILESS else prediction.body
         keep = self._keeps()
         ending = self.door.keep_alive if keep else self.door.close
         head = render(self._request_id, prediction, len(body), ending)

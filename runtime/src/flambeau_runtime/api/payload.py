@@ -16,6 +16,8 @@ METHODS = frozenset((b"POST", b"PUT", b"GET", b"DELETE", b"PATCH"))
 """Those that predict, as with TorchServe."""
 
 OK = 200
+BODILESS = frozenset((204, 304))
+"""Statuses whose answers end with their head, and have no content-length."""
 LONGEST_REQUEST_ID = 128
 LONGEST_CONTENT_TYPE = 8 * 1024
 _TYPE = b"\r\ncontent-type:"
@@ -128,9 +130,18 @@ def render(request_id: str, prediction: Prediction, size: int, ending: bytes) ->
     length = str(size).encode()
     if prediction.status == OK and not prediction.phrase and not prediction.headers:
         return b"".join((_OK, request_id.encode(), _NEVER_CACHED, length, ending))
-    start = _status_line(prediction.status, prediction.phrase) + b"x-request-id: "
     handlers = _handler_headers(prediction.headers)
-    return b"".join((start, request_id.encode(), handlers, _NEVER_CACHED, length, ending))
+    told = (_UNCACHED,) if prediction.status in BODILESS else (_NEVER_CACHED, length)
+    return b"".join(
+        (
+            _status_line(prediction.status, prediction.phrase),
+            handlers[2:] + b"\r\n" if handlers else b"",
+            b"x-request-id: ",
+            request_id.encode(),
+            *told,
+            ending,
+        )
+    )
 
 
 def render_stream(request_id: str, first: Prediction, ending: bytes, *, chunked: bool) -> bytes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from flambeau_runtime.api.payload import render_stream
+from flambeau_runtime.api.payload import BODILESS, render_stream
 from flambeau_runtime.api.problems import final_status
 from flambeau_runtime.serving.job import Prediction
 
-BODYLESS = frozenset((204, 304))
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -36,4 +35,4 @@ class StreamedAnswer:
     @property
     def has_body(self) -> bool:
         """Whether the status lets a body follow."""
-        return self.status not in BODYLESS
+        return self.status not in BODILESS

@@ -392,7 +392,7 @@ class Catalogue:
             )
         wanted = () if model is None else tuple(spec.version for spec in model.versions)
         if chosen not in wanted:
-            return VersionNotFound(name, chosen, tuple(present))
+            return VersionNotFound(name, chosen)
         return ModelNotReady(name, chosen, self._why_not_yet(name, chosen))
 
     def _why_not_yet(self, name: str, version: str) -> str:

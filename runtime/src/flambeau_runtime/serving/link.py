@@ -261,7 +261,8 @@ class WorkerLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         # The exit code is known only once the process has been reaped, after this answer.
-        fault = WorkerLost(f"Worker died: {how}; its exit code and last lines are in the log.")
+        seen = how[0].upper() + how[1:]
+        fault = WorkerLost(f"Worker died. {seen}; its exit code and last lines are in the log.")
         if self._loading is not None and not self._loading.done():
             self._loading.set_exception(
                 LoadFailed("WorkerDied", f"the worker ended while it loaded: {how}")

@@ -242,7 +242,7 @@ class WorkerPlace:
             if process.exited.done() and not lost.done():
                 await asyncio.wait([lost], timeout=LOST_SOCKET_S)
                 if not lost.done():
-                    lane.lost(WorkerLost("Worker died: its process ended."))
+                    lane.lost(WorkerLost("Worker died. Its process ended."))
             if not lost.done() and self._drain_asked.done():
                 await lane.drain()
         finally:

@@ -278,14 +278,17 @@ def _read_config(message: Mapping[str, Any], model_dir: Path) -> Mapping[str, An
 
 
 def read_fault(error: Exception) -> PredictionFailed:
-    """Return what a handler's exception means to its callers; by type, never by its text."""
+    """Return what a handler's exception means to its callers."""
     if isinstance(error, PredictionFailed):  # raised by what a handler calls of ours
         return error
     if isinstance(error, PredictionException):
         return HandlerRefused(str(error.message), final_code(error.error_code))
-    if isinstance(error, _out_of_memory_types()):
-        return OutOfMemory(f"Out of resources. {describe(error)}")
-    return PredictionFailed(f"Prediction failed. {describe(error)}")
+    said = describe(error)
+    # TorchServe's rule, and clients of theirs retry on its 507: CUDA's errors have no class of
+    # their own in every torch.
+    if isinstance(error, _out_of_memory_types()) or "CUDA" in said:
+        return OutOfMemory(f"Out of resources. {said}")
+    return PredictionFailed(f"Prediction failed. {said}")
 
 
 def describe(error: BaseException) -> str:

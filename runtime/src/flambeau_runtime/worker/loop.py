@@ -269,11 +269,14 @@ def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -
 
 
 def _bounded(result: RowResult, limit: int) -> RowResult:
-    """Return the result, or the fault of one that is too long: only its own row fails."""
+    """Return the result, or the fault of one that is too long: only its own row fails.
+
+    Its status is TorchServe's, which kills a worker for such an answer.
+    """
     problem = too_long(result, limit)
     if problem is None:
         return result
-    fault = {"reason": "PredictionFailed", "message": problem}
+    fault = {"reason": "PredictionFailed", "message": problem, "status": 500}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
 
