@@ -29,13 +29,14 @@ from flambeau_runtime.api.authorisation import (
 )
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind
+from flambeau_runtime.archive.environments import Environments
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving import orphans
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.start_models import StartModels, workers_at_start
-from flambeau_runtime.serving.supervisor import Supervisor
+from flambeau_runtime.serving.supervisor import Supervisor, without_hidden
 from flambeau_runtime.settings import Address, Settings
 from flambeau_runtime.telemetry import Telemetry, VersionMetrics
 
@@ -140,7 +141,7 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
         waits_for_document=settings.managed is not None or bool(settings.load_models)
     )
     telemetry.versions = lambda: _version_metrics(catalogue)
-    store = Store(settings.state_dir / "archives", settings.model_store, settings.allowed_urls)
+    store = _make_store(settings)
     supervisor = Supervisor(settings, telemetry)
     supervisor.expected_workers = len(settings.load_models) * workers_at_start(settings)
     await stack.enter_async_context(supervisor)
@@ -151,6 +152,16 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
         stack.callback(keys.remove)
     start_models = StartModels(settings, store, catalogue, converger)
     return _Parts(settings, telemetry, catalogue, store, converger, start_models, accepted, keys)
+
+
+def _make_store(settings: Settings) -> Store:
+    root = settings.state_dir / "archives"
+    environments = Environments(
+        root / "environments",
+        without_hidden(os.environ, settings.hidden_env),
+        install=settings.install_requirements,
+    )
+    return Store(root, settings.model_store, settings.allowed_urls, environments=environments)
 
 
 async def _accept_documents(

@@ -84,6 +84,7 @@ class Settings:
     model_store: Path | None = None
     load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up
     model_defaults: tuple[ModelDefaults, ...] = ()
+    install_requirements: bool = False  # of archives, and so run what their packages run then
     default_handler: str | None = None  # for archives that name none
     workers_per_model: int | None = None  # None: one per device, or per CPU where there is none
     limits: Limits = field(default_factory=Limits)

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from flambeau_runtime.archive.model_config import ModelConfig, read_model_config
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.observed import WorkerFacts
 
-RETRY_WINDOW_S = 300
-
 
 def describe(
-    spec: VersionSpec, live: LiveVersion | None, *, loaded_at_startup: bool
+    spec: VersionSpec,
+    live: LiveVersion | None,
+    *,
+    loaded_at_startup: bool,
+    devices: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Return the description of one version; `live` is None while nothing of it runs."""
+    """Return the description of one version; `live` is None while nothing of it runs.
+
+    `devices` are those of the runtime.
+    """
+    config = ModelConfig() if live is None else read_model_config(live.package.config)
     workers = () if live is None else live.workers()
     pending = 0 if live is None else len(live.queue)
-    on_device = any(worker.device is not None for worker in workers)
     return {
         "modelName": spec.model,
         "modelVersion": spec.version,
@@ -31,14 +38,14 @@ def describe(
         "maxBatchDelay": round(spec.batching.max_delay_s * 1000),
         "responseTimeout": _whole(spec.timeouts.response_s),
         "startupTimeout": _whole(spec.timeouts.startup_s),
-        "maxRetryTimeoutInSec": RETRY_WINDOW_S,
-        "clientTimeoutInMills": 0,
-        "parallelType": "",
-        "parallelLevel": 0,
-        "deviceType": "gpu" if on_device else "cpu",
+        "maxRetryTimeoutInSec": config.max_retry_timeout_s,
+        "clientTimeoutInMills": config.client_timeout_ms,
+        "parallelType": config.parallel_type,
+        "parallelLevel": config.parallel_level,
+        **_devices(config, devices),
         "continuousBatching": False,
         "useJobTicket": False,
-        "useVenv": False,
+        "useVenv": config.use_venv,
         "stateful": False,
         "sequenceMaxIdleMSec": 0,
         "sequenceTimeoutMSec": 0,
@@ -51,6 +58,13 @@ def describe(
             "pendingRequests": pending,
         },
     }
+
+
+def _devices(config: ModelConfig, devices: Sequence[int]) -> dict[str, Any]:
+    """Return what kind of devices the workers get, and which, if the model names any."""
+    kind = "gpu" if devices and config.device_type != "cpu" else "cpu"
+    valid = config.device_ids and all(index in devices for index in config.device_ids)
+    return {"deviceType": kind, **({"deviceIds": list(config.device_ids)} if valid else {})}
 
 
 def describe_worker(worker: WorkerFacts) -> dict[str, Any]:

@@ -197,7 +197,8 @@ def _default_url(verbs: Verbs, model: ModelSpec) -> str:
 def _describe(verbs: Verbs, spec: VersionSpec) -> dict[str, Any]:
     live = verbs.catalogue.live(spec.model, spec.version)
     at_startup = (spec.model, spec.version) in verbs.loaded_at_startup
-    return describe(spec, live, loaded_at_startup=at_startup)
+    devices = verbs.settings.devices
+    return describe(spec, live, loaded_at_startup=at_startup, devices=devices)
 
 
 async def _ask_handler(verbs: Verbs, spec: VersionSpec) -> object:

@@ -34,6 +34,7 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "load_models": ("load_models", values.load_models),
     "models": ("model_defaults", values.model_defaults),
     "default_workers_per_model": ("workers_per_model", values.or_none),
+    "install_py_dep_per_model": ("install_requirements", values.switch),
     "default_service_handler": ("default_handler", str),
     "job_queue_size": ("limits.job_queue_size", values.positive),
     "default_response_timeout": ("limits.response_timeout_s", values.positive),
@@ -71,7 +72,7 @@ _NOT_YET = _words("""
     grpc_inference_max_connection_age_grace_ms grpc_inference_max_connection_age_ms
     grpc_inference_port grpc_management_address grpc_management_max_connection_age_grace_ms
     grpc_management_max_connection_age_ms grpc_management_port initial_distribution_port
-    install_py_dep_per_model ipex_enable ipex_gpu_enable keystore keystore_pass keystore_type
+    ipex_enable ipex_gpu_enable keystore keystore_pass keystore_type
     metrics_config metrics_mode model_metrics_auto_detect model_snapshot plugins_path
     private_key_file certificate_file service_envelope ts_header_key_sequence_end
     ts_header_key_sequence_id ts_header_key_sequence_start ts_open_inference_protocol
