@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from flambeau_runtime.archive.model_config import ModelConfig, read_model_config
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.observed import WorkerFacts
+
+NO_USAGE: Mapping[int, str] = MappingProxyType({})
 
 
 def describe(
@@ -19,12 +22,15 @@ def describe(
     *,
     loaded_at_startup: bool,
     devices: Sequence[int] = (),
+    usage: Mapping[int, str] = NO_USAGE,
 ) -> dict[str, Any]:
     """Return the description of one version; `live` is None while nothing of it runs.
 
-    `devices` are those of the runtime.
+    `devices` are those of the runtime, `usage` is what their driver tells of them.
     """
-    config = ModelConfig() if live is None else read_model_config(live.package.config)
+    config = spec.config
+    if not config.is_there and live is not None:
+        config = read_model_config(live.package.config)
     workers = () if live is None else live.workers()
     pending = 0 if live is None else len(live.queue)
     return {
@@ -52,7 +58,7 @@ def describe(
         "maxNumSequence": 0,
         "maxSequenceJobQueueSize": 0,
         "loadedAtStartup": loaded_at_startup,
-        "workers": [describe_worker(worker) for worker in workers],
+        "workers": [describe_worker(worker, usage) for worker in workers],
         "jobQueueStatus": {
             "remainingCapacity": max(0, spec.queue_size - pending),
             "pendingRequests": pending,
@@ -67,18 +73,18 @@ def _devices(config: ModelConfig, devices: Sequence[int]) -> dict[str, Any]:
     return {"deviceType": kind, **({"deviceIds": list(config.device_ids)} if valid else {})}
 
 
-def describe_worker(worker: WorkerFacts) -> dict[str, Any]:
+def describe_worker(worker: WorkerFacts, usage: Mapping[int, str] = NO_USAGE) -> dict[str, Any]:
     """Return one worker; TorchServe knows READY, and calls everything else UNLOADING."""
     started = datetime.fromtimestamp(worker.started_at, UTC)
-    on_device = worker.device is not None
+    device = worker.device
     return {
         "id": worker.id,
         "startTime": f"{started:%Y-%m-%dT%H:%M:%S}.{started.microsecond // 1000:03d}Z",
         "status": "READY" if worker.state.lower() == "ready" else "UNLOADING",
         "memoryUsage": worker.memory_bytes,
         "pid": -1 if worker.pid is None else worker.pid,
-        "gpu": on_device,
-        "gpuUsage": f"gpuId::{worker.device}" if on_device else "N/A",
+        "gpu": device is not None,
+        "gpuUsage": "N/A" if device is None else usage.get(device, f"gpuId::{device}"),
     }
 
 

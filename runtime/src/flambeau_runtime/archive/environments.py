@@ -120,7 +120,9 @@ class Environments:
         """Return the runtime's own packages: name → version."""
         if self._runtime is None:
             self._runtime = dict(
-                reversed([(normal(it.name), it.version) for it in metadata.distributions()])
+                reversed(
+                    [(normal(it.name), it.version) for it in metadata.distributions() if it.name]
+                )
             )
         return self._runtime
 

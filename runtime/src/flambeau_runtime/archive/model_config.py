@@ -55,6 +55,9 @@ class ModelConfig:
         return self.parallel_level or 1
 
 
+NO_CONFIG = ModelConfig()
+
+
 class _NotTaken(Exception):
     """The value has the right type, but cannot be."""
 

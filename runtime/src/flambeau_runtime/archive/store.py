@@ -238,6 +238,8 @@ class Store:
         return digest
 
     def _read_directory(self, path: Path, declared: Declared) -> Package:
+        if path.parent != self.packages:
+            path = _inner(path)
         if path.parent == self.packages:
             return self._package(path, f"sha256:{path.name}", self._size(path), declared)
         with _reading(path):
@@ -327,6 +329,14 @@ class Store:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, stop)
         finally:
             stop.set()
+
+
+def _inner(path: Path) -> Path:
+    """Return the one directory that a directory consists of, as TorchServe does; else itself."""
+    with _reading(path):
+        inside = list(path.iterdir())
+    only = inside[0] if len(inside) == 1 else path
+    return only if only.is_dir() and only.name != "MAR-INF" else path
 
 
 def _check_digest(shown: str, digest: str | None) -> str | None:

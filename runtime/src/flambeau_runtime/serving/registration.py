@@ -89,6 +89,7 @@ def decide(asked: Asked, package: Package, settings: Settings) -> VersionSpec:
         handler=asked.handler,
         queue_size=config.job_queue_size or settings.limits.job_queue_size,
         split_json_arrays=_split(package.config),
+        config=config,
         retry_on_crash=package.config.get("retryOnCrash") is not False,
     )
 
