@@ -15,7 +15,7 @@ import pytest
 
 from flambeau_runtime.archive import environments as module
 from flambeau_runtime.archive.environments import Environments
-from flambeau_runtime.archive.installer import InstallationFailed, Pip, find_installer
+from flambeau_runtime.archive.installer import InstallationFailed, Pip, Uv, find_installer
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.errors import RequirementsFailed
 from tests.wheels import from_wheels, write_wheel
@@ -187,13 +187,47 @@ async def test_what_was_half_made_is_made_again(tmp_path, make):
     assert (home / "packages" / "tiny_words.py").read_text() == "VERSION = '1.0'\n"
 
 
-def slow_installer(tmp_path):
-    """Return a directory with a `uv` that says its process id and then takes for ever."""
-    program = tmp_path / "slow" / "uv"
+def an_installer(tmp_path, script):
+    """Return a `uv` that does something else."""
+    program = tmp_path / "other" / "uv"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho $$ > "{tmp_path}/pid"\nexec sleep 3600\n')
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     return program
+
+
+def slow_installer(tmp_path):
+    """Return one that says its process id and then takes for ever."""
+    return an_installer(tmp_path, f'echo $$ > "{tmp_path}/pid"\nexec sleep 3600')
+
+
+def use(monkeypatch, program):
+    monkeypatch.setattr(module, "find_installer", lambda environ: Uv(environ, str(program)))
+
+
+async def test_of_an_installer_that_talks_for_ever_the_last_words_are_kept(
+    tmp_path, make, monkeypatch
+):
+    use(monkeypatch, an_installer(tmp_path, "yes | head -c 5000000\necho the end\nexit 3"))
+    with pytest.raises(RequirementsFailed) as failed:
+        await make().equip(model(tmp_path, "tiny_words\n"))
+    assert str(failed.value).endswith("the end")
+    assert len(str(failed.value)) < 3000
+
+
+async def test_an_installer_that_never_ends_is_ended(tmp_path, make, monkeypatch):
+    use(monkeypatch, slow_installer(tmp_path))
+    monkeypatch.setattr("flambeau_runtime.archive.installer.LIMIT_S", 0.5)
+    with pytest.raises(RequirementsFailed, match=r"not done after 0\.5 s"):
+        await make().equip(model(tmp_path, "tiny_words\n"))
+    assert is_gone(pid_of(tmp_path))
+
+
+async def test_what_an_installer_leaves_running_is_not_waited_for(tmp_path, make, monkeypatch):
+    use(monkeypatch, an_installer(tmp_path, f'sleep 30 &\necho $! > "{tmp_path}/pid"\nexit 0'))
+    package = await make().equip(model(tmp_path, "tiny_words\n"))
+    assert installed(package.environment) == []
+    os.kill(pid_of(tmp_path), 9)
 
 
 async def until(reached, limit_s=20.0):
@@ -219,20 +253,13 @@ def is_gone(pid):
 
 
 async def test_whoever_stops_waiting_ends_the_installer(tmp_path, make, monkeypatch):
-    program = slow_installer(tmp_path)
-    monkeypatch.setattr(module, "find_installer", lambda environ: module_uv(environ, program))
+    use(monkeypatch, slow_installer(tmp_path))
     waiting = asyncio.create_task(make().equip(model(tmp_path, "tiny_words\n")))
     pid = await until(lambda: pid_of(tmp_path))
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
     await until(lambda: is_gone(pid))
-
-
-def module_uv(environ, program):
-    from flambeau_runtime.archive.installer import Uv  # noqa: PLC0415
-
-    return Uv(environ, str(program))
 
 
 KILLED = """
@@ -299,7 +326,7 @@ def test_pips_settings_are_told_to_uv(tmp_path):
         "UV_HTTP_TIMEOUT": "9",
         "HOME": str(tmp_path),
     }
-    told = module_uv(environ, "uv").environ
+    told = Uv(environ, "uv").environ
     assert told["UV_DEFAULT_INDEX"] == "https://a/simple"
     assert told["UV_INDEX"] == "https://b/simple https://c/simple"
     assert told["UV_INDEX_STRATEGY"] == "unsafe-best-match"
