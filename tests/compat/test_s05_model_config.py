@@ -256,7 +256,7 @@ def with_models_key(serve_module):
         config = "minWorkers: 1\nmaxWorkers: 3\nbatchSize: 7\nmaxBatchDelay: 70"
         write_mar(place.store, "said", SEES, config=config + "\nresponseTimeout: 71")
 
-    return serve_module(
+    ts = serve_module(
         config={
             "models": json.dumps({name: {"1.0": said} for name in names}),
             "load_models": "all",
@@ -265,6 +265,9 @@ def with_models_key(serve_module):
         },
         prepare=prepare,
     )
+    for name, workers in (("plain", 2), ("unsaid", 2), ("said", 1)):
+        ts.wait_for_workers(name, workers)  # what is added to the store later is none of `all`
+    return ts
 
 
 FIELDS = ("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout")
