@@ -20,6 +20,7 @@ RuntimeFault
 ├── LoadFailed               a version could not be fetched, verified or loaded
 ├── ArchiveInvalid           an archive or its manifest is broken or dangerous
 │   └── DigestMismatch       the content has another sha256 than was asked for
+├── RequirementsFailed       what an archive requires cannot be installed
 ├── SourceUnavailable        the archive could not be read from where it is said to be
 │   └── SourceNotFound       nothing is there, or it is a place that may not be read
 ├── VersionExists            that version is registered already
@@ -173,7 +174,8 @@ class LoadFailed(RuntimeFault):
     """A version could not be fetched, verified or loaded.
 
     `reason` is one CamelCase word that ends up in conditions: FetchFailed, ArchiveInvalid,
-    DigestMismatch, HandlerImportFailed, InitializeFailed, WorkerDied, StartupTimeout, WarmupFailed.
+    DigestMismatch, RequirementsFailed, NotEnoughDevices, HandlerImportFailed, InitializeFailed,
+    WorkerDied, StartupTimeout, WarmupFailed.
     """
 
     def __init__(self, reason: str, message: str, log_tail: str = "") -> None:
@@ -194,6 +196,18 @@ class DigestMismatch(ArchiveInvalid):
         self.uri = uri
         self.wanted = wanted
         self.found = found
+
+
+class RequirementsFailed(RuntimeFault):
+    """What an archive requires cannot be installed; `log_tail` is the installer's last words."""
+
+    def __init__(self, model: str, log_tail: str) -> None:
+        super().__init__(
+            f"Custom pip package installation failed for model {model}"
+            f"{': ' if log_tail else ''}{log_tail}"
+        )
+        self.model = model
+        self.log_tail = log_tail
 
 
 class SourceUnavailable(RuntimeFault):

@@ -38,6 +38,7 @@ from flambeau_runtime.api.authorisation import (
 )
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind, url_of_address
+from flambeau_runtime.archive.environments import Environments
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving import orphans
@@ -48,7 +49,7 @@ from flambeau_runtime.serving.start_models import (
     count_start_workers,
     has_start_models,
 )
-from flambeau_runtime.serving.supervisor import Supervisor
+from flambeau_runtime.serving.supervisor import Supervisor, without_hidden
 from flambeau_runtime.settings import Address, MetricsMode, Settings
 from flambeau_runtime.telemetry import Telemetry, VersionMetrics, make_telemetry
 
@@ -172,7 +173,7 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
         waits_for_document=settings.managed is not None or has_start_models(settings)
     )
     telemetry.versions = lambda: _version_metrics(catalogue)
-    store = Store(settings.state_dir / "archives", settings.model_store, settings.allowed_urls)
+    store = _make_store(settings)
     supervisor = Supervisor(settings, telemetry)
     supervisor.expected_workers = count_start_workers(settings)
     await stack.enter_async_context(supervisor)
@@ -193,6 +194,16 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
         accepted,
         keys,
     )
+
+
+def _make_store(settings: Settings) -> Store:
+    root = settings.state_dir / "archives"
+    environments = Environments(
+        root / "environments",
+        without_hidden(os.environ, settings.hidden_env),
+        install=settings.install_requirements,
+    )
+    return Store(root, settings.model_store, settings.allowed_urls, environments=environments)
 
 
 async def _accept_documents(

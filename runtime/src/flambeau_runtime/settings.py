@@ -131,6 +131,7 @@ class Settings:
     load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up
     model_defaults: tuple[ModelDefaults, ...] = ()
     snapshot: tuple[ModelDefaults, ...] | None = None  # served instead of load_models
+    install_requirements: bool = False  # of archives, and so run what their packages run then
     default_handler: str | None = None  # for archives that name none
     workers_per_model: int | None = None  # None: one per device, or per CPU where there is none
     limits: Limits = field(default_factory=Limits)

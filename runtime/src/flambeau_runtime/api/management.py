@@ -6,9 +6,11 @@ synchronous verbs wait for it. Texts and codes are TorchServe's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from starlette.exceptions import HTTPException
 from flambeau_runtime.api import asgi, management_calls as calls, problems
 from flambeau_runtime.api.authorisation import Keys, ManagementGate
 from flambeau_runtime.api.describe import customised, describe
+from flambeau_runtime.api.device_usage import device_usage
 from flambeau_runtime.api.openapi_management import describe_model as describe_api
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import (
@@ -29,7 +32,7 @@ from flambeau_runtime.errors import (
     RuntimeFault,
     VersionNotFound,
 )
-from flambeau_runtime.serving import edits, registration
+from flambeau_runtime.serving import edits, placement, registration
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.desired import Document, ModelSpec, VersionSpec
@@ -170,7 +173,8 @@ def _add_reading_routes(router: APIRouter, verbs: Verbs) -> None:
             chosen = list(verbs.model(name).versions)
         else:
             chosen = [verbs.version(name, version)]
-        found = [_describe(verbs, spec) for spec in chosen]
+        usage = await _device_usage(verbs, chosen)
+        found = [_describe(verbs, spec, usage) for spec in chosen]
         if calls.switch(spoken, "customized", otherwise=False):
             for description, spec in zip(found, chosen, strict=True):
                 description["customizedMetadata"] = await _ask_handler(verbs, spec)
@@ -191,10 +195,25 @@ def _default_url(verbs: Verbs, model: ModelSpec) -> str:
         return model.versions[0].source.uri if model.versions else ""
 
 
-def _describe(verbs: Verbs, spec: VersionSpec) -> dict[str, Any]:
+async def _device_usage(verbs: Verbs, specs: list[VersionSpec]) -> dict[int, str]:
+    """Ask the driver about the devices of these versions' workers; most have none."""
+    lives = [verbs.catalogue.live(spec.model, spec.version) for spec in specs]
+    workers = [worker for live in lives if live is not None for worker in live.workers()]
+    devices = {worker.device for worker in workers if worker.device is not None}
+    if not devices:
+        return {}
+
+    def ask() -> dict[int, str]:
+        return {device: device_usage(device, os.environ) for device in sorted(devices)}
+
+    return await asyncio.to_thread(ask)
+
+
+def _describe(verbs: Verbs, spec: VersionSpec, usage: Mapping[int, str]) -> dict[str, Any]:
     live = verbs.catalogue.live(spec.model, spec.version)
     at_startup = (spec.model, spec.version) in verbs.loaded_at_startup
-    return describe(spec, live, loaded_at_startup=at_startup)
+    devices = verbs.settings.devices
+    return describe(spec, live, loaded_at_startup=at_startup, devices=devices, usage=usage)
 
 
 async def _ask_handler(verbs: Verbs, spec: VersionSpec) -> object:
@@ -213,7 +232,11 @@ def _add_scaling_routes(router: APIRouter, verbs: Verbs) -> None:
         """Change the number of workers."""
         scaling = calls.read_scaling(spoken, version)
         spec = verbs.version(name, scaling.version)
-        scaled = replace(spec, workers=scaling.least, max_workers=scaling.most)
+        room = placement.room_for_workers(verbs.settings.devices, spec.config)
+        least, most = (
+            it if room is None else min(it, room) for it in (scaling.least, scaling.most)
+        )
+        scaled = replace(spec, workers=least, max_workers=most)
         verbs.edit(lambda wanted: _with_spec(wanted, scaled))
         if not scaling.synchronous:
             return said("Processing worker updates...", ACCEPTED)

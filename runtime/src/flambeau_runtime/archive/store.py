@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from flambeau_runtime.archive.environments import Environments
 from flambeau_runtime.archive.manifest import (
     Declared,
     read_config,
@@ -76,12 +77,14 @@ class Store:
         allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*"),
         limits: ExtractionLimits | None = None,
         late: Path = LATE,
+        environments: Environments | None = None,
     ) -> None:
         self.root = root
         self.model_store = model_store
         self.allowed_urls = allowed_urls
         self._limits = limits or ExtractionLimits()
         self._late = late
+        self._environments = environments  # None: no model has packages of its own
         self._token = secrets.token_hex(4)
         self._digests: dict[Path, tuple[_Stamp, str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -140,25 +143,32 @@ class Store:
         Raises:
             ArchiveInvalid: broken, dangerous, or its manifest or model-config.yaml makes no sense.
             SourceUnavailable: it cannot be read, or there is no room for what is in it.
+            RequirementsFailed: what it requires cannot be installed.
         """
         wanted = _check_digest(path.name, digest)
         declared = Declared(model, version, handler)
         found = await self._in_thread(lambda stop: self._verify(path, wanted, path.name, stop))
         if found is None:
-            return await self._in_thread(lambda _: self._read_directory(path, declared))
-        async with self._lock(found):
-            return await self._in_thread(
-                lambda stop: self._read_archive(path, found, declared, stop)
-            )
+            package = await self._in_thread(lambda _: self._read_directory(path, declared))
+        else:
+            async with self._lock(found):
+                package = await self._in_thread(
+                    lambda stop: self._read_archive(path, found, declared, stop)
+                )
+        return package if self._environments is None else await self._environments.equip(package)
 
     async def remove(self, package: Package) -> None:
         """Delete the files of a package that no version uses any more; a bare directory stays."""
+        if package.environment is not None and self._environments is not None:
+            await self._environments.release(package.environment)
         if package.directory.parent == self.packages:
             await self._in_thread(lambda _: self._discard(package.directory))
 
     def close(self) -> None:
         """Wait for the threads, which stop at their next chunk when nobody waits for them."""
         self._threads.shutdown()
+        if self._environments is not None:
+            self._environments.close()
 
     async def _find(self, uri: str, wanted: str | None) -> Local | Remote:
         """Return where the archive is; one that may come late is waited for."""
@@ -228,6 +238,8 @@ class Store:
         return digest
 
     def _read_directory(self, path: Path, declared: Declared) -> Package:
+        if path.parent != self.packages:
+            path = _inner(path)
         if path.parent == self.packages:
             return self._package(path, f"sha256:{path.name}", self._size(path), declared)
         with _reading(path):
@@ -317,6 +329,14 @@ class Store:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, stop)
         finally:
             stop.set()
+
+
+def _inner(path: Path) -> Path:
+    """Return the one directory that a directory consists of, as TorchServe does; else itself."""
+    with _reading(path):
+        inside = list(path.iterdir())
+    only = inside[0] if len(inside) == 1 else path
+    return only if only.is_dir() and only.name != "MAR-INF" else path
 
 
 def _check_digest(shown: str, digest: str | None) -> str | None:

@@ -38,6 +38,7 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "models": ("model_defaults", values.model_defaults),
     "model_snapshot": ("snapshot", values.model_snapshot),
     "default_workers_per_model": ("workers_per_model", values.or_none),
+    "install_py_dep_per_model": ("install_requirements", values.switch),
     "default_service_handler": ("default_handler", str),
     "job_queue_size": ("limits.job_queue_size", values.positive),
     "default_response_timeout": ("limits.response_timeout_s", values.positive),
@@ -107,7 +108,7 @@ _NOT_YET = _words("""
     enable_grpc_ssl grpc_inference_address grpc_inference_max_connection_age_grace_ms
     grpc_inference_max_connection_age_ms grpc_inference_port grpc_management_address
     grpc_management_max_connection_age_grace_ms grpc_management_max_connection_age_ms
-    grpc_management_port install_py_dep_per_model ts_open_inference_protocol
+    grpc_management_port ts_open_inference_protocol
 """)
 _HARMLESS = {
     "cpu_launcher_args": "",

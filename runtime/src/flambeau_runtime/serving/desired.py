@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from flambeau_runtime.archive.model_config import NO_CONFIG, ModelConfig
+
 NO_ENV: Mapping[str, str] = MappingProxyType({})
 
 MOST_WORKERS = 1024
@@ -63,6 +65,7 @@ class VersionSpec:
     queue_size: int = 100
     split_json_arrays: str = "auto"  # auto | on | off
     retry_on_crash: bool = True
+    config: ModelConfig = NO_CONFIG  # of its archive, where a verb has opened that beforehand
     max_workers: int | None = None  # an upper bound that describe shows; None: as many as `workers`
     runtime: str | None = None  # what describe shows; None: the manifest's
 

@@ -6,6 +6,7 @@ from flambeau_runtime.errors import (
     ArchiveInvalid,
     DigestMismatch,
     LoadFailed,
+    RequirementsFailed,
     RuntimeFault,
     SourceUnavailable,
 )
@@ -18,13 +19,14 @@ REASONS: tuple[tuple[type[RuntimeFault], str], ...] = (
     (DigestMismatch, "DigestMismatch"),
     (ArchiveInvalid, "ArchiveInvalid"),
     (SourceUnavailable, "FetchFailed"),
+    (RequirementsFailed, "RequirementsFailed"),
 )
 """The first that fits; LoadFailed brings its own."""
 
 
 def failure_of(error: Exception, live: LiveVersion | None, attempts: int) -> Failure:
     """Return what to tell of an error; without lines of its own it gets those of the workers."""
-    tail = error.log_tail if isinstance(error, LoadFailed) else ""
+    tail = error.log_tail if isinstance(error, LoadFailed | RequirementsFailed) else ""
     if not tail and live is not None:
         tail = live.log_tail()
     message = str(error) or type(error).__name__

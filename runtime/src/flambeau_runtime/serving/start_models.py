@@ -93,7 +93,9 @@ class StartModels:
             await self._catalogue.wait_changed(revision, LOOK_AGAIN_S)
 
     async def _ask_for(self, name: str | None, archive: str) -> None:
-        asked = Asked(url=archive, model=name, workers=workers_at_start(self._settings))
+        asked = Asked(
+            url=archive, model=name, workers=workers_at_start(self._settings), at_startup=True
+        )
         try:
             spec = await registration.prepare(asked, self._store, self._settings)
             self._want(spec)

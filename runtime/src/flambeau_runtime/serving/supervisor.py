@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,8 +14,9 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
+from flambeau_runtime.archive.model_config import read_model_config
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.serving import crash_budget, placement, torch_need, worker_environment
+from flambeau_runtime.serving import placement, torch_need, worker_environment
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
@@ -158,15 +160,15 @@ class Supervisor:
             callback()
 
     def _employ(self, live: LiveVersion) -> WorkerPlace:
-        allowed = placement.permitted(self._settings.devices, live.package.config)
-        taken = Counter(place.device for place in self._places() if place.device is not None)
-        device = placement.least_loaded(allowed, taken)
-        place = WorkerPlace(next(self._numbers), live.spec, device, self._sites[live])
+        config = read_model_config(live.package.config)
+        allowed = placement.permitted(self._settings.devices, config)
+        taken = Counter(device for place in self._places() for device in place.devices)
+        devices = placement.least_loaded(allowed, taken, config.devices_per_worker)
+        place = WorkerPlace(next(self._numbers), live.spec, devices, self._sites[live])
         self._tasks.create_task(place.run(), name=place.name)
         return place
 
     def _site(self, live: LiveVersion) -> Site:
-        window_s = live.package.config.get("maxRetryTimeoutInSec")
         return Site(
             queue=live.queue,
             mode=live.mode,
@@ -177,35 +179,50 @@ class Supervisor:
             changed=live.changed,
             forgive=live.forgive,
             max_response_bytes=self._settings.limits.max_response_bytes,
-            retry_window_s=window_s if isinstance(window_s, int) else crash_budget.WINDOW_S,
+            retry_window_s=read_model_config(live.package.config).max_retry_timeout_s,
         )
 
-    def _birth(self, package: Package, spec: VersionSpec, device: int | None, name: str) -> Birth:
+    def _birth(
+        self, package: Package, spec: VersionSpec, devices: tuple[int, ...], name: str
+    ) -> Birth:
         planned = sum(live.spec.workers for live in self._lives)
         share = threads_per_worker(usable_cpus(), max(planned, self.expected_workers))
         threads = worker_environment.thread_count(self._environment, share)
+        own = package.environment
         return Birth(
             name=name,
             directory=str(package.directory),
             wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
             additions=worker_environment.for_sequences(self._sequence_headers)
             | worker_environment.additions(
-                self._environment, spec.env, threads, self._visible(device)
+                self._environment,
+                spec.env,
+                threads,
+                {**self._visible(package, devices), **worker_environment.packages(own)},
             ),
             threads=threads,
-            may_fork=not spec.env and not self._settings.devices,
+            may_fork=not spec.env
+            and not self._settings.devices
+            and (own is None or own.suits_a_fork),
+            python=str(own.python) if own and own.python else sys.executable,
         )
 
-    def _visible(self, device: int | None) -> str | None:
-        """Return CUDA_VISIBLE_DEVICES: the worker's own device, or all, or nothing to be said."""
-        if not self._settings.devices or self._settings.device_visibility == "all":
-            return None
-        return "" if device is None else str(device)
+    def _visible(self, package: Package, devices: tuple[int, ...]) -> Mapping[str, str]:
+        """Return the variables that show a worker its own devices; none where it may see all."""
+        if not self._settings.devices or not self._sees_its_own(package):
+            return {}
+        return worker_environment.visibility(self._environment, devices)
+
+    def _sees_its_own(self, package: Package) -> bool:
+        # TorchServe, too, shows a worker of several devices no others.
+        several = read_model_config(package.config).parallel_level > 0
+        return several or self._settings.device_visibility != "all"
 
     def _load_message(
-        self, package: Package, spec: VersionSpec, device: int | None
+        self, package: Package, spec: VersionSpec, devices: tuple[int, ...]
     ) -> dict[str, Any]:
-        own = device is not None and self._settings.device_visibility != "all"
+        device = devices[0] if devices else None
+        own = device is not None and self._sees_its_own(package)
         return {
             "model": spec.model,
             "version": spec.version,

@@ -45,8 +45,8 @@ class Site:
     mode: Mode
     spawner: Spawner
     telemetry: Telemetry
-    load_message: Callable[[VersionSpec, int | None], dict[str, Any]]
-    birth: Callable[[VersionSpec, int | None, str], Birth]
+    load_message: Callable[[VersionSpec, tuple[int, ...]], dict[str, Any]]
+    birth: Callable[[VersionSpec, tuple[int, ...], str], Birth]
     changed: Callable[[], None]
     forgive: Callable[[], None]  # deaths turned out to be a row's fault, not the workers'
     max_response_bytes: int
@@ -56,10 +56,12 @@ class Site:
 class WorkerPlace:
     """One worker of one version. `run` is its life; everything else only looks or asks."""
 
-    def __init__(self, number: int, spec: VersionSpec, device: int | None, site: Site) -> None:
+    def __init__(
+        self, number: int, spec: VersionSpec, devices: tuple[int, ...], site: Site
+    ) -> None:
         self.number = number
         self.spec = spec
-        self.device = device
+        self.devices = devices  # none: the CPU
         self.state = WorkerState.STARTING
         self.failure: Failure | None = None  # since the last load that succeeded
         self.failed_at = 0.0
@@ -95,7 +97,7 @@ class WorkerPlace:
             str(self.number),
             self.pid,
             self.state.value,
-            self.device,
+            self.devices[0] if self.devices else None,
             self._started_at,
             memory_bytes,
         )
@@ -189,7 +191,7 @@ class WorkerPlace:
             lambda fault: _resolve(lost, LaneEnd(fault, 0)),
             self._site.telemetry.handler_measured,
         )
-        birth = self._site.birth(self.spec, self.device, self.name)
+        birth = self._site.birth(self.spec, self.devices, self.name)
         process: WorkerProcess | None = None
         try:
             process = await self._site.spawner.spawn(birth, channel.worker, channel.arena_fd)
@@ -208,7 +210,7 @@ class WorkerPlace:
 
     async def _load(self, link: WorkerLink) -> None:
         now = self._site.queue.spec  # batching and timeouts may have changed since this place began
-        message = self._site.load_message(replace(self.spec, batching=now.batching), self.device)
+        message = self._site.load_message(replace(self.spec, batching=now.batching), self.devices)
         await link.load(message, now.timeouts.startup_s)
 
     def _loaded(self, began: float) -> None:
