@@ -35,6 +35,15 @@ SCHEMAS: Json = {
             "message": {"type": "string", "description": "What went wrong, and what to do."},
         },
     },
+    "Document": {
+        "type": "object",
+        "required": ["openapi", "info", "paths"],
+        "properties": {
+            "openapi": {"type": "string"},
+            "info": {"type": "object"},
+            "paths": {"type": "object"},
+        },
+    },
     "Status": {
         "type": "object",
         "required": ["status"],
@@ -147,7 +156,7 @@ def document(paths: Json, schemas: Json, title: str = TITLE, version: str = VERS
 
 def own_paths() -> Json:
     """Return the paths under which a port describes itself."""
-    described = {"200": answer("An OpenAPI 3.0.1 document", FREE), **errors()}
+    described = {"200": answer("An OpenAPI 3.0.1 document", reference("Document")), **errors()}
     return {
         "/": {"options": operation("apiDescription", "Get this document.", described)},
         "/api-description": {

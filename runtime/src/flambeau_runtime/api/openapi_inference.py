@@ -24,6 +24,7 @@ MODEL_VERSION = in_path("model_version", "Version of the model.")
 FAILURES = (404, 503, 507)
 
 SCHEMAS: Json = {
+    "Fields": {**FREE, "description": "For example; lists and plain values are read, too."},
     "OpenInferenceError": {
         "allOf": [reference("Error"), record({"error": TEXT})],
     },
@@ -48,17 +49,20 @@ SCHEMAS: Json = {
 }
 
 BODY: Json = {
-    "description": "Whatever the model's handler understands.",
+    "description": "Whatever the model's handler understands, of any content type.",
     "required": False,
     "content": {
-        "application/json": {"schema": {}},
         "application/octet-stream": {"schema": BINARY},
-        "*/*": {"schema": BINARY},
+        "application/json": {"schema": reference("Fields")},
     },
 }
 PREDICTED: Json = {
     "description": "Whatever the model's handler answers; it may choose another status, too.",
-    "content": {"application/octet-stream": {"schema": BINARY}, "*/*": {"schema": BINARY}},
+    "content": {
+        "application/octet-stream": {"schema": BINARY},
+        "application/json": {"schema": {}},
+        "*/*": {"schema": BINARY},
+    },
 }
 
 

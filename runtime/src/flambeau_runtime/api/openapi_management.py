@@ -104,6 +104,12 @@ SCHEMAS: Json = {
         },
         {"deviceIds": array_of(INTEGER), "customizedMetadata": {}},
     ),
+    "State": record(
+        {"revision": INTEGER, "processId": TEXT, "observed": FREE},
+        {"desired": {**FREE, "nullable": True}},
+    ),
+    "Accepted": record({"revision": INTEGER, "sequence": INTEGER}),
+    "Draining": record({"draining": SWITCH}),
     "Readiness": record({"name": TEXT, "ready": SWITCH}),
 }
 
@@ -261,17 +267,23 @@ def _get_state() -> Json:
         in_query("after", TEXT, "Wait until the revision is another than this."),
         in_query("wait", TEXT, "How long at most, like 10s; 30s are the most."),
     )
-    responses = {"200": answer("What is wanted, and what is there", FREE), **errors(401)}
+    responses = {
+        "200": answer("What is wanted, and what is there", reference("State")),
+        **errors(401),
+    }
     return operation("getState", "Get the runtime's state.", responses, parameters)
 
 
 def _put_state() -> Json:
     body = {"required": True, "content": {"application/json": {"schema": FREE}}}
-    responses = {"202": answer("Accepted", FREE), **errors(401, 404, 405, 409, 422)}
+    responses = {
+        "202": answer("Accepted", reference("Accepted")),
+        **errors(401, 404, 405, 409, 422),
+    }
     description = "Replace what is wanted of a managed runtime."
     return operation("putState", description, responses, requestBody=body)
 
 
 def _drain() -> Json:
-    responses = {"202": answer("Accepted", FREE), **errors(401)}
+    responses = {"202": answer("Accepted", reference("Draining")), **errors(401)}
     return operation("drain", "Stop being ready; what is asked is still answered.", responses)

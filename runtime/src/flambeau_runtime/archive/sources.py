@@ -84,7 +84,7 @@ def _remote(uri: str, url: SplitResult, allowed_urls: tuple[str, ...]) -> Remote
 def _local(path: Path, uri: str, allowed_urls: tuple[str, ...]) -> Local:
     _check_allowed(uri, uri, allowed_urls)
     if not path.is_absolute() or not path.exists():
-        raise SourceNotFound(f"Model not found at: {uri}")
+        raise SourceNotFound(f"Model not found at: {uri.removeprefix('file://')}")
     return Local(path)
 
 
