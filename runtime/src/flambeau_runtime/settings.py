@@ -58,6 +58,28 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """What https:// addresses show: a PEM key and certificate, or a PKCS12 keystore with both.
+
+    The keystore goes first where both are named, as in TorchServe.
+    """
+
+    private_key: Path | None = None
+    certificate: Path | None = None
+    keystore: Path | None = None
+    keystore_password: str = field(default="changeit", repr=False)
+    keystore_type: str = "PKCS12"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionAge:
+    """How old a gRPC connection gets, and how long its calls may then go on; None: for ever."""
+
+    max_s: float | None = None
+    grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes in bytes, times in seconds, lengths in jobs."""
 
@@ -106,6 +128,12 @@ class Settings:
     inference: Address = field(default_factory=lambda: Address(port=8080))
     management: Address = field(default_factory=lambda: Address(port=8081))
     metrics: Address = field(default_factory=lambda: Address(port=8082))
+    tls: Tls = Tls()
+    grpc_inference: Address | None = None  # None: no gRPC
+    grpc_management: Address | None = None
+    grpc_inference_age: ConnectionAge = ConnectionAge()
+    grpc_management_age: ConnectionAge = ConnectionAge()
+    grpc_tls: bool = False  # with the files of `tls`
     state_dir: Path = Path()  # extracted archives, the last accepted document, listening.json
     model_store: Path | None = None
     load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up

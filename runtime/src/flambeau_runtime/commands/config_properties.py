@@ -16,10 +16,13 @@ from typing import Any
 
 from flambeau_runtime.commands import metrics_file, properties_file, property_values as values
 from flambeau_runtime.errors import InvalidSettings
-from flambeau_runtime.settings import Authorisation, Limits, ModelApi, Settings
+from flambeau_runtime.settings import Address, Authorisation, Limits, ModelApi, Settings
 
 Draft = dict[str, Any]
-"""Fields of Settings by name; those of Limits begin with "limits."."""
+"""Fields of Settings by name; those of its parts begin with "limits.", "tls.", "grpc_…."."""
+
+INFERENCE, MANAGEMENT = Address(port=7070), Address(port=7071)
+"""Where TorchServe's gRPC ports are."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -30,6 +33,17 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "inference_address": ("inference", values.address),
     "management_address": ("management", values.address),
     "metrics_address": ("metrics", values.address),
+    "grpc_inference_address": ("grpc_inference.host", values.host),
+    "grpc_inference_port": ("grpc_inference.port", values.port),
+    "grpc_inference_max_connection_age_ms": ("grpc_inference_age.max_s", values.lifetime),
+    "grpc_inference_max_connection_age_grace_ms": ("grpc_inference_age.grace_s", values.lifetime),
+    "grpc_management_address": ("grpc_management.host", values.host),
+    "grpc_management_port": ("grpc_management.port", values.port),
+    "grpc_management_max_connection_age_ms": ("grpc_management_age.max_s", values.lifetime),
+    "grpc_management_max_connection_age_grace_ms": ("grpc_management_age.grace_s", values.lifetime),
+    "enable_grpc_ssl": ("grpc_tls", values.switch),
+    "private_key_file": ("tls.private_key", Path),
+    "certificate_file": ("tls.certificate", Path),
     "model_store": ("model_store", Path),
     "load_models": ("load_models", values.load_models),
     "models": ("model_defaults", values.model_defaults),
@@ -75,18 +89,13 @@ _ACCEPTED = _words("""
 
 _NOT_YET = _words("""
     cors_allowed_headers cors_allowed_methods cors_allowed_origin cpu_launcher_args
-    cpu_launcher_enable enable_grpc_ssl grpc_inference_address
-    grpc_inference_max_connection_age_grace_ms grpc_inference_max_connection_age_ms
-    grpc_inference_port grpc_management_address grpc_management_max_connection_age_grace_ms
-    grpc_management_max_connection_age_ms grpc_management_port initial_distribution_port
+    cpu_launcher_enable initial_distribution_port
     install_py_dep_per_model ipex_enable ipex_gpu_enable keystore keystore_pass keystore_type
-    model_snapshot plugins_path
-    private_key_file certificate_file service_envelope ts_open_inference_protocol
+    model_snapshot plugins_path service_envelope ts_open_inference_protocol
     workflow_store
 """)
 _HARMLESS = {
     "cpu_launcher_enable": "false",
-    "enable_grpc_ssl": "false",
     "install_py_dep_per_model": "false",
     "ipex_enable": "false",
     "ipex_gpu_enable": "false",
@@ -187,12 +196,8 @@ def _warning(key: str, value: str) -> str | None:
 
 
 def _filled(settings: Settings, draft: Draft, devices: int, warnings: tuple[str, ...]) -> Settings:
-    limits: Draft = {
-        field.removeprefix("limits."): value
-        for field, value in draft.items()
-        if field.startswith("limits.")
-    }
-    fields = {field: value for field, value in draft.items() if not field.startswith("limits.")}
+    limits, tls = _part_of(draft, "limits."), _part_of(draft, "tls.")
+    fields = {field: value for field, value in draft.items() if "." not in field}
     if not fields.pop("enable_batch", True):
         limits["batch_size"] = Limits().batch_size
     allowed = fields.pop("number_of_gpu", devices)
@@ -205,7 +210,26 @@ def _filled(settings: Settings, draft: Draft, devices: int, warnings: tuple[str,
     return dataclasses.replace(
         settings,
         limits=dataclasses.replace(settings.limits, **limits),
+        tls=dataclasses.replace(settings.tls, **tls),
         devices=settings.devices or tuple(range(min(devices, allowed))),
         warnings=settings.warnings + warnings,
+        **_grpc(settings, draft),
         **fields,
     )
+
+
+def _grpc(settings: Settings, draft: Draft) -> Draft:
+    """Return the gRPC addresses: one that is named in part takes the rest from TorchServe's."""
+    found: Draft = {}
+    for role, usual in (("grpc_inference", INFERENCE), ("grpc_management", MANAGEMENT)):
+        if said := _part_of(draft, f"{role}."):
+            found[role] = dataclasses.replace(getattr(settings, role) or usual, **said)
+        age = getattr(settings, f"{role}_age")
+        found[f"{role}_age"] = dataclasses.replace(age, **_part_of(draft, f"{role}_age."))
+    return found
+
+
+def _part_of(draft: Draft, part: str) -> Draft:
+    return {
+        field.removeprefix(part): value for field, value in draft.items() if field.startswith(part)
+    }

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from flambeau_runtime.settings import Address, MetricsMode, ModelDefaults
 
+LARGEST_PORT = 65_535
+
 
 class Impossible(ValueError):
     """Why a value cannot be, ending in what to write instead."""
@@ -37,6 +39,26 @@ def or_none(value: str) -> int | None:
 def milliseconds(value: str) -> float:
     """Return milliseconds as seconds."""
     return natural(value) / 1000
+
+
+def port(value: str) -> int:
+    """Return a port; 0 takes a free one."""
+    number = natural(value)
+    if number > LARGEST_PORT:
+        raise Impossible(f"write a port from 0 to {LARGEST_PORT}")
+    return number
+
+
+def host(value: str) -> str:
+    """Return an address of this machine, without a port."""
+    if not re.fullmatch(r"[\w.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?\]?", value):
+        raise Impossible("write an address of this machine alone; the port has a key of its own")
+    return value.strip("[]")
+
+
+def lifetime(value: str) -> float:
+    """Return milliseconds, 1 or more, as seconds."""
+    return positive(value) / 1000
 
 
 def switch(value: str) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from flambeau_runtime import protocol
 from flambeau_runtime.worker.metrics import CachingMetric, HandlerMetrics
 
 SERVER_NAME = "MMS"  # what TorchServe calls itself here; handlers compare it
@@ -233,6 +234,8 @@ def read_headers(row: Row) -> dict[str, Any]:
         name, colon, value = line.partition(b":")
         if colon:
             headers[name.decode("latin-1")] = value.strip().decode("latin-1")
+    if row.content_type == protocol.PARTS:
+        return headers  # a call over gRPC has no path, and each part has a content type of its own
     if row.content_type:
         headers["body"] = {"content-type": row.content_type}
     headers["explain"] = str(row.explain)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from flambeau_runtime import protocol
 from flambeau_runtime.worker.context import RequestProcessor, Row
 
 Value: TypeAlias = Any
@@ -23,8 +24,9 @@ _LONG_NUMBER = b"9" * 19  # from here on an integer may not fit into 64 bits
 def read_row(row: Row, processor: RequestProcessor, decode: bool = True) -> dict[str, Any]:
     """Return what the handler gets for one request.
 
-    JSON becomes its value, `text/*` a str, a multipart or form body one key per part; everything
-    else, and whatever cannot be decoded, a bytearray of the handler's own under "body".
+    JSON becomes its value, `text/*` a str, a multipart or form body one key per part, as do the
+    inputs of a gRPC call; everything else, and whatever cannot be decoded, a bytearray of the
+    handler's own under "body".
     """
     content_type = row.content_type
     if not content_type:
@@ -34,6 +36,8 @@ def read_row(row: Row, processor: RequestProcessor, decode: bool = True) -> dict
         return _read_multipart(row, processor, decode)
     if kind == "application/x-www-form-urlencoded":
         return _read_form(bytes(row.body))
+    if content_type == protocol.PARTS:
+        return _read_parts(row, processor, decode)
     return {"body": decode_value(row.body, kind) if decode else bytearray(row.body)}
 
 
@@ -73,6 +77,15 @@ def _read_form(body: bytes) -> dict[str, Any]:
         name.encode("latin-1").decode("utf-8", "replace"): bytearray(value, "latin-1")
         for name, value in pairs
     }
+
+
+def _read_parts(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
+    """Return the values of a gRPC call; those without a content type stay bytes."""
+    fields: dict[str, Any] = {}
+    for name, content_type, value in protocol.unpack_parts(row.body):
+        fields[name] = decode_value(value, content_type) if decode else bytearray(value)
+        processor.note_part(name, content_type)
+    return fields
 
 
 def _read_multipart(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
