@@ -84,7 +84,8 @@ def _read_parts(row: Row, processor: RequestProcessor, decode: bool) -> dict[str
     fields: dict[str, Any] = {}
     for name, content_type, value in protocol.unpack_parts(row.body):
         fields[name] = decode_value(value, content_type) if decode else bytearray(value)
-        processor.note_part(name, content_type)
+        if processor.get_request_property(name) is None:  # what the call itself says goes first
+            processor.note_part(name, content_type)
     return fields
 
 
