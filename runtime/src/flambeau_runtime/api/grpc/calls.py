@@ -21,15 +21,13 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc import StatusCode
 
 from flambeau_runtime.api.grpc.refusals import Refused
-from flambeau_runtime.telemetry import Telemetry
+from flambeau_runtime.telemetry import GRPC, Telemetry
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Method: TypeAlias = Callable[..., Awaitable[Any]]
 
-GRPC = "gRPC"
-"""The access log's word where HTTP has its method."""
 UNFORESEEN = "Internal server error."
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
@@ -28,6 +29,11 @@ class HealthService:
         if request.service not in self._services:
             raise Refused(StatusCode.NOT_FOUND, f"There is no service {request.service!r} here.")
         return self._status(request.service)
+
+    async def list(self, _: object, __: Call) -> Any:  # noqa: ANN401  younger than the oldest grpcio
+        """Say it of every service."""
+        statuses = {service: self._status(service) for service in self._services}
+        return health_pb2.HealthListResponse(statuses=statuses)
 
     async def watch(self, request: HealthCheckRequest, call: Call) -> None:
         """Say it now, and again whenever it changes, until the server closes or long after."""

@@ -108,8 +108,9 @@ class OpenInferenceService:
         if not request.model_name:
             raise missing("model_name")
         live = self._predictor.find(request.model_name, request.model_version)
+        named = bool(request.model_version)
         body = await _aside(request.ByteSize(), lambda: self._body_of(request))
-        with self._predictor.asked(live, call, [("body", JSON, body)]) as pieces:
+        with self._predictor.asked(live, call, [("body", JSON, body)], named=named) as pieces:
             answer = bytes(await self._predictor.whole(pieces))
         return await _aside(len(answer), lambda: self._response(request, answer, live.spec.version))
 

@@ -60,9 +60,22 @@ class Predictor:
 
     @contextmanager
     def asked(
-        self, live: Version, call: Call, parts: Iterable[NamedPart], headers: bytes = b""
+        self,
+        live: Version,
+        call: Call,
+        parts: Iterable[NamedPart],
+        *,
+        named: bool,
+        headers: bytes = b"",
     ) -> Iterator[Pieces]:
         """Queue one row, and yield its answer; leaving the block gives up what is still to come.
+
+        Args:
+            live: who is asked.
+            call: on whose behalf.
+            parts: the values of the row.
+            named: whether the caller named the version.
+            headers: the request's headers as the handler shall see them.
 
         Raises:
             Refused: the version takes no job now, or (in the block) the job fails.
@@ -73,7 +86,8 @@ class Predictor:
         asked_for = left_s is not None and left_s < timeout_s
         deadline = now + (timeout_s if left_s is None else min(left_s, timeout_s))
         pieces = Pieces()
-        job = Job(self._payload(live, call, list(parts), headers), pieces, now, deadline)
+        payload = self._payload(live, call, list(parts), headers)
+        job = Job(payload, pieces, now, deadline, named)
         try:
             live.submit(job)
         except RuntimeFault as fault:

@@ -16,6 +16,7 @@ from flambeau_runtime.api.grpc.protos import (
     open_inference_v2_pb2,
 )
 from flambeau_runtime.api.grpc.server import GrpcServer, Limits, Service
+from flambeau_runtime.serving.modes import SequenceHeaders
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceAPIsService"]
 MANAGEMENT = management_pb2.DESCRIPTOR.services_by_name["ManagementAPIsService"]
@@ -49,8 +50,12 @@ def make_server(behind: Behind, roles: Collection[str], target: str) -> GrpcServ
 
 def _inference_services(behind: Behind) -> Iterator[Service]:
     catalogue = behind.catalogue
-    predictor = Predictor(catalogue, behind.gate, behind.settings.limits.max_response_bytes)
-    yield Service(INFERENCE, InferenceService(catalogue, predictor))
+    settings = behind.settings
+    predictor = Predictor(catalogue, behind.gate, settings.limits.max_response_bytes)
+    headers = SequenceHeaders(
+        settings.sequence_id_header, settings.sequence_start_header, settings.sequence_end_header
+    )
+    yield Service(INFERENCE, InferenceService(catalogue, predictor, headers))
     for descriptor in (OPEN_INFERENCE, OPEN_INFERENCE_V2):
         torchserves = descriptor is OPEN_INFERENCE
         open_inference = OpenInferenceService(catalogue, predictor, torchserves=torchserves)
