@@ -43,7 +43,7 @@ class ContinuousLane(Lane):
         results = list(zip(jobs, rows, strict=True))
         going = [job for job, row in results if _goes_on(job, row)]
         for job in going:
-            if job.feed is None:
+            if job.payload.region is not WITH_WORKER:
                 self._begin(job)
         now = self._call_again(going) if going else self._over()
         for job, row in results:
