@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -51,9 +52,15 @@ def port(value: str) -> int:
 
 def host(value: str) -> str:
     """Return an address of this machine, without a port."""
-    if not re.fullmatch(r"[\w.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?\]?", value):
-        raise Impossible("write an address of this machine alone; the port has a key of its own")
-    return value.strip("[]")
+    bare = value.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", bare):
+            raise Impossible(
+                "write an address of this machine alone; the port has a key of its own"
+            ) from None
+    return bare
 
 
 def lifetime(value: str) -> float:
