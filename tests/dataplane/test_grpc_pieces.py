@@ -1,4 +1,4 @@
-"""A streamed answer on its way to a gRPC client: in order, held up while nobody reads, ended once."""
+"""A streamed answer for a gRPC client: in order, held up while nobody reads, ended once."""
 
 import asyncio
 
