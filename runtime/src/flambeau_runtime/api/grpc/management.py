@@ -85,9 +85,15 @@ class _Caught:
 class ManagementService:
     """`org.pytorch.serve.grpc.management.ManagementAPIsService`."""
 
-    def __init__(self, app: asgi.App) -> None:
-        """Begin; `app` is the REST API of the management port."""
+    def __init__(self, app: asgi.App, *, api_is_off: bool) -> None:
+        """Begin.
+
+        Args:
+            app: the REST API of the management port.
+            api_is_off: whether nothing may be registered or unregistered.
+        """
         self._app = app
+        self._api_is_off = api_is_off
         self._changes: set[asyncio.Task[Answer]] = set()
 
     async def describe_model(self, request: DescribeModelRequest, call: Call) -> ManagementResponse:
@@ -155,6 +161,8 @@ class ManagementService:
         self, request: UnregisterModelRequest, call: Call
     ) -> ManagementResponse:
         """Take a version out of service."""
+        if self._api_is_off:
+            raise api_off()
         if not request.model_name:
             # TorchServe's own words, although it is the name that is missing.
             kind = f"{HTTP}.BadRequestException"
@@ -194,6 +202,12 @@ def _granted(answer: Answer) -> Answer:
     return answer
 
 
+def api_off() -> Refused:
+    """Return how TorchServe says that nothing may be registered or unregistered."""
+    disabled = "Model API disabled"
+    return Refused(StatusCode.PERMISSION_DENIED, disabled, f"{MODEL}.ModelException")
+
+
 def refusal(answer: Answer) -> Refused:
     """Return how TorchServe says over gRPC what REST says with this answer."""
     error = json.loads(answer.body or NOTHING_SAID)
@@ -201,8 +215,7 @@ def refusal(answer: Answer) -> Refused:
     if kind in CLOSED:
         return Refused(StatusCode.PERMISSION_DENIED, message)
     if kind == API_OFF:
-        disabled = "Model API disabled"
-        return Refused(StatusCode.PERMISSION_DENIED, disabled, f"{MODEL}.ModelException")
+        return api_off()
     code = StatusCode.UNKNOWN if kind in UNKNOWN else code_of(answer.status)
     return Refused(code, message, f"{JAVA_NAMES.get(kind, HTTP)}.{kind}")
 

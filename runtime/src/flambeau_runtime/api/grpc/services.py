@@ -17,6 +17,7 @@ from flambeau_runtime.api.grpc.protos import (
 )
 from flambeau_runtime.api.grpc.server import GrpcServer, Limits, Service
 from flambeau_runtime.serving.modes import SequenceHeaders
+from flambeau_runtime.settings import ModelApi
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceAPIsService"]
 MANAGEMENT = management_pb2.DESCRIPTOR.services_by_name["ManagementAPIsService"]
@@ -43,7 +44,9 @@ def make_server(behind: Behind, roles: Collection[str], target: str) -> GrpcServ
     if "inference" in roles:
         services += _inference_services(behind)
     if "management" in roles:
-        management = ManagementService(behind.management)
+        management = ManagementService(
+            behind.management, api_is_off=settings.model_api is ModelApi.OFF
+        )
         services.append(Service(MANAGEMENT, management, management.close))
     return GrpcServer(target, services, behind.catalogue, behind.telemetry, limits)
 
