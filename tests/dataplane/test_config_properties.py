@@ -371,8 +371,8 @@ def test_an_impossible_value_names_file_line_key_value_and_fix(read, line, said)
             "zzz=4", "unknown key 'zzz' has no effect", id="a key like no other has no nearest"
         ),
         pytest.param(
-            "grpc_inference_port=7070",
-            "grpc_inference_port is known, but not supported yet: it has no effect",
+            "workflow_store=flows",
+            "workflow_store has no effect: there are no workflows",
             id="a known key without effect says so",
         ),
     ],

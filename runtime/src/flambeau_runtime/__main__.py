@@ -58,6 +58,14 @@ def _add_addresses(parser: argparse.ArgumentParser) -> None:
             help=f"where {role} listens (default 127.0.0.1:{port}; port 0 takes a free one)",
         )
 
+    for role, port in (("inference", 7070), ("management", 7071)):
+        parser.add_argument(
+            f"--grpc-{role}-address",
+            metavar="HOST:PORT",
+            help=f"where {role} is served over gRPC, for example 127.0.0.1:{port} (default: it is"
+            " not)",
+        )
+
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-store", metavar="DIR", help="directory of archives")
@@ -129,10 +137,10 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 def _with_flags(settings: Settings, arguments: argparse.Namespace) -> Settings:
     changes: dict[str, object] = {}
-    for role in ("inference", "management", "metrics"):
+    for role in ("inference", "management", "metrics", "grpc_inference", "grpc_management"):
         given = getattr(arguments, f"{role}_address")
         if given is not None:
-            changes[role] = _address(f"--{role}-address", given)
+            changes[role] = _address(f"--{role.replace('_', '-')}-address", given)
     if arguments.model_store:
         changes["model_store"] = Path(arguments.model_store).resolve()
     if arguments.models:

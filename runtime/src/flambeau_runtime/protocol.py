@@ -9,7 +9,7 @@ other.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import NamedTuple, Protocol
@@ -95,6 +95,8 @@ class Incoming(NamedTuple):
 
 
 Buffer = bytes | bytearray | memoryview
+NamedPart = tuple[str, str, Buffer]
+"""A value of a body of PARTS: its name, its content type ("" for none), the value."""
 Answered = tuple[int, str, tuple[tuple[str, str], ...], Buffer]
 """status, phrase, headers, body: one row of PART or END; see ROW_FAULT and ROW_ABSENT."""
 
@@ -110,6 +112,9 @@ WITHOUT_PATH = 32
 WITH_QUERY = 64
 """A row's spelling: `url_path` is a query string; its fields are the row's (`/invocations`)."""
 _SPELLING = WITHOUT_PATH | WITH_QUERY
+_PART = struct.Struct("<III")  # name, content type, value
+PARTS = "\0parts"
+"""The content type of a body that is several named values; no header of a request can say it."""
 ROW_FAULT = 0
 """The status of a row that failed alone; its body is the JSON of a FAULT."""
 ROW_ABSENT = 1
@@ -259,6 +264,34 @@ def unpack_end(payload: Buffer) -> list[Answered]:
     if position != size:
         raise Garbage(f"{size - position} bytes after the last of {count} rows")
     return rows
+
+
+def pack_parts(parts: Sequence[NamedPart]) -> list[Buffer]:
+    """Return the pieces of a body of PARTS, in order; values are not copied."""
+    pieces: list[Buffer] = []
+    for name, content_type, value in parts:
+        raw_name, raw_type = name.encode(), content_type.encode()
+        record = _PART.pack(len(raw_name), len(raw_type), len(value))
+        pieces += (record + raw_name + raw_type, value)
+    return pieces
+
+
+def unpack_parts(body: Buffer) -> Iterator[NamedPart]:
+    """Yield the values of a body of PARTS; each is a slice of `body`.
+
+    Raises:
+        Garbage: the lengths do not add up to the body's, or a text is not UTF-8.
+    """
+    at, size = 0, len(body)
+    while at < size:
+        if at + _PART.size > size:
+            raise Garbage("a body ends within the lengths of a part")
+        lengths = _PART.unpack_from(body, at)
+        start, middle, value, end = accumulate(lengths, initial=at + _PART.size)
+        if end > size:
+            raise Garbage("a part is longer than its body")
+        yield _text(body[start:middle]), _text(body[middle:value]), body[value:end]
+        at = end
 
 
 def _read_count(payload: Buffer, record: struct.Struct) -> tuple[int, int]:

@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -36,8 +37,10 @@ from flambeau_runtime.api.authorisation import (
     make_management_gate,
     make_state_gate,
 )
+from flambeau_runtime.api.grpc.listener import Behind, GrpcListener, Server, claim
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind, url_of_address
+from flambeau_runtime.api.tls import Identity, make_context, read_fitting_identity
 from flambeau_runtime.archive.environments import Environments
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import InvalidSettings
@@ -56,7 +59,8 @@ from flambeau_runtime.telemetry import Telemetry, VersionMetrics, make_telemetry
 log = logging.getLogger(__name__)
 
 Urls = Mapping[str, str]
-"""inference, management, metrics → where a client on this machine reaches it."""
+"""inference, management, metrics → where a client on this machine reaches it; grpc_inference and
+grpc_management → host:port."""
 
 OnStarted = Callable[[Urls], None]
 
@@ -107,12 +111,14 @@ async def serve(
         log.info(settings.introduction)
     tls = _make_tls(settings)
     sockets = _bind_all(settings)
+    identity = read_fitting_identity(settings.tls) if settings.grpc_tls else None
+    claims = _claim_all(settings)
     for warning in settings.warnings:
         log.warning("configuration", extra={"why": warning})
     async with _signals() as signals, AsyncExitStack() as stack:
         stack.enter_context(orphans.buried())
         parts = await _build(settings, telemetry, stack)
-        doors = _Doors(parts, sockets, tls)
+        doors = _Doors(parts, sockets, tls, claims, identity)
         await doors.open()
         urls = doors.urls()
         if settings.log_dir is not None:
@@ -121,7 +127,7 @@ async def serve(
             log.info("listening", extra=dict(urls))
             async with asyncio.TaskGroup() as tasks:
                 meanwhile = (
-                    tasks.create_task(_start(parts, urls, on_started)),
+                    tasks.create_task(_start(parts, doors, on_started)),
                     tasks.create_task(_ask_to_leave_once_draining(parts.catalogue, doors)),
                     tasks.create_task(_watch_machine(parts)),
                 )
@@ -140,13 +146,14 @@ def _say_that_it_listens(settings: Settings) -> None:
     logging.getLogger(logs.CONSOLE).info("Model server started.")
 
 
-async def _start(parts: _Parts, urls: Urls, on_started: OnStarted | None) -> None:
+async def _start(parts: _Parts, doors: _Doors, on_started: OnStarted | None) -> None:
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(_ask_for_start_models(parts))
+        await doors.open_grpc()
         # Whoever waits for the start does not wait for a download of an hour.
         await asyncio.wait([asking], timeout=START_PATIENCE_S)
         if on_started is not None:
-            on_started(urls)
+            on_started(doors.urls())
 
 
 async def _ask_for_start_models(parts: _Parts) -> None:
@@ -256,9 +263,22 @@ def _bind_all(settings: Settings) -> dict[Address, tuple[socket.socket, set[str]
 def _make_tls(settings: Settings) -> ssl.SSLContext | None:
     if not any(getattr(settings, role).tls for role in ROLES):
         return None
-    from flambeau_runtime.api.tls import make_context  # noqa: PLC0415  few have TLS
-
     return make_context(settings.tls)
+
+
+def _claim_all(settings: Settings) -> list[tuple[socket.socket, set[str]]]:
+    """Hold every gRPC address once; equal ones share a server."""
+    claimed: dict[Address, tuple[socket.socket, set[str]]] = {}
+    for role in ("inference", "management"):
+        address: Address | None = getattr(settings, f"grpc_{role}")
+        if address is None:
+            continue
+        if address.port and address in claimed:
+            claimed[address][1].add(role)
+            continue
+        held = claim(f"grpc_{role}", address)
+        claimed[Address(address.host, held.getsockname()[1])] = held, {role}
+    return list(claimed.values())
 
 
 class _Doors:
@@ -269,6 +289,8 @@ class _Doors:
         parts: _Parts,
         bound: Mapping[Address, tuple[socket.socket, set[str]]],
         tls: ssl.SSLContext | None,
+        claims: Iterable[tuple[socket.socket, set[str]]],
+        identity: Identity | None,
     ) -> None:
         gate = make_inference_gate(parts.settings, parts.keys)
         self._protocol = make_protocol(
@@ -279,6 +301,16 @@ class _Doors:
             parts.settings.limits.max_connection_age_s,
         )
         apps = _make_apps(parts, gate)
+        drain_timeout_s = parts.settings.limits.drain_timeout_s
+        self._grpc = [(roles, GrpcListener(held, drain_timeout_s)) for held, roles in claims]
+        self._behind_grpc = Behind(
+            parts.settings,
+            parts.catalogue,
+            parts.telemetry,
+            apps["management"],
+            gate,
+            identity,
+        )
         self._listeners = [
             (roles, self._listener(parts, listening, roles, apps, tls if address.tls else None))
             for address, (listening, roles) in bound.items()
@@ -299,11 +331,18 @@ class _Doors:
         return Listener(listening, app, protocol, drain_timeout_s, cors, tls)
 
     def urls(self) -> Urls:
-        return {role: listener.url for roles, listener in self._listeners for role in roles}
+        urls = {role: listener.url for roles, listener in self._listeners for role in roles}
+        for roles, listener in self._grpc:
+            urls |= dict.fromkeys((f"grpc_{role}" for role in roles), listener.target)
+        return urls
 
     async def open(self) -> None:
         for _, listener in self._listeners:
             await listener.open()
+
+    async def open_grpc(self) -> None:
+        for roles, listener in self._grpc:
+            await listener.open(partial(_make_grpc_server, self._behind_grpc, roles))
 
     def ask_to_leave(self) -> None:
         """Have every answered prediction close its connection."""
@@ -316,13 +355,23 @@ class _Doors:
 
     async def close(self, *, inference_only: bool) -> None:
         async with asyncio.TaskGroup() as closing:
-            for roles, listener in self._listeners:
+            for roles, listener in self._everything():
                 if ("inference" in roles) is inference_only:
                     closing.create_task(listener.close())
 
     def hurry(self) -> None:
-        for _, listener in self._listeners:
+        for _, listener in self._everything():
             listener.hurry()
+
+    def _everything(self) -> list[tuple[set[str], Listener | GrpcListener]]:
+        return [*self._listeners, *self._grpc]
+
+
+def _make_grpc_server(behind: Behind, roles: set[str], target: str) -> Server:
+    # grpc and protobuf take a third of a second to import: not before HTTP answers.
+    from flambeau_runtime.api.grpc.services import make_server  # noqa: PLC0415
+
+    return make_server(behind, roles, target)
 
 
 def _make_apps(parts: _Parts, gate: InferenceGate | None) -> dict[str, asgi.App]:

@@ -74,6 +74,14 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionAge:
+    """How old a gRPC connection gets, and how long its calls may then go on; None: for ever."""
+
+    max_s: float | None = None
+    grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes in bytes, times in seconds, lengths in jobs."""
 
@@ -125,6 +133,11 @@ class Settings:
     metrics: Address = field(default_factory=lambda: Address(port=8082))
     tls: Tls = Tls()
     cors: tuple[tuple[str, str], ...] = ()  # headers on every answer
+    grpc_inference: Address | None = None  # None: no gRPC
+    grpc_management: Address | None = None
+    grpc_inference_age: ConnectionAge = ConnectionAge()
+    grpc_management_age: ConnectionAge = ConnectionAge()
+    grpc_tls: bool = False  # with the files of `tls`
     state_dir: Path = Path()  # extracted archives, the last accepted document, listening.json
     temp_dir: Path | None = None  # where a state_dir of its own is made; None: the system's
     model_store: Path | None = None

@@ -1,6 +1,6 @@
 """Section 2: the management REST API."""
 
-from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, S, Section, V
+from tests.compat.inventory.row import MUST, RARE, SAME, SHOULD, Row, S, Section, V
 
 SECTIONS = (
     Section(
@@ -144,7 +144,14 @@ SECTIONS = (
             Row("2.4-expiry", "token_expiration_min, 60 minutes by default", SHOULD, V),
             Row("2.4-off", "the flag, the key and the variable switch it off", MUST, V),
             Row("2.4-off-flag-wins", "the flag wins over the file", MUST, V),
-            Row("2.4-grpc", "gRPC: metadata authorization, else PERMISSION_DENIED", SHOULD, V),
+            Row(
+                "2.4-grpc",
+                "gRPC: metadata authorization, else PERMISSION_DENIED",
+                SHOULD,
+                V,
+                SAME,
+                "Ping and health are open, as /ping is",
+            ),
         ),
     ),
     Section(

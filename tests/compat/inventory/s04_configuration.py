@@ -1,6 +1,6 @@
 """Section 4: configuration, command line and logs."""
 
-from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, S, Section, V
+from tests.compat.inventory.row import MUST, RARE, SAME, SHOULD, Row, S, Section, V
 
 SECTIONS = (
     Section(
@@ -23,10 +23,22 @@ SECTIONS = (
         (
             Row("4.2-addresses", "three addresses: http, https or unix:", MUST, V),
             Row("4.2-addresses-merged", "equal addresses are merged", MUST, V),
-            Row("4.2-grpc-addresses", "grpc_inference_address, grpc_management_address", SHOULD, S),
-            Row("4.2-grpc-ports", "grpc_inference_port, grpc_management_port", SHOULD, V),
-            Row("4.2-grpc-connection-age", "grpc_*_max_connection_age_ms and its grace", RARE, S),
-            Row("4.2-grpc-ssl", "enable_grpc_ssl uses the same files", RARE, S),
+            Row(
+                "4.2-grpc-addresses",
+                "grpc_inference_address, grpc_management_address",
+                SHOULD,
+                V,
+                SAME,
+            ),
+            Row("4.2-grpc-ports", "grpc_inference_port, grpc_management_port", SHOULD, V, SAME),
+            Row(
+                "4.2-grpc-connection-age",
+                "grpc_*_max_connection_age_ms and its grace",
+                RARE,
+                V,
+                SAME,
+            ),
+            Row("4.2-grpc-ssl", "enable_grpc_ssl uses the same files", RARE, V, SAME),
             Row("4.2-model-store", "model_store is required; the flag wins", MUST, V),
             Row("4.2-workflow-store", "workflow_store", RARE, S),
             Row("4.2-load-models", "load_models: all, or archives with names", MUST, V),

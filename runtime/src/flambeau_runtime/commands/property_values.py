@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 
 from flambeau_runtime.settings import Address, MetricsMode, ModelDefaults
 from flambeau_runtime.worker import envelopes
+
+LARGEST_PORT = 65_535
 
 
 class Impossible(ValueError):
@@ -40,6 +43,32 @@ def or_none(value: str) -> int | None:
 def milliseconds(value: str) -> float:
     """Return milliseconds as seconds."""
     return natural(value) / 1000
+
+
+def port(value: str) -> int:
+    """Return a port; 0 takes a free one."""
+    number = natural(value)
+    if number > LARGEST_PORT:
+        raise Impossible(f"write a port from 0 to {LARGEST_PORT}")
+    return number
+
+
+def host(value: str) -> str:
+    """Return an address of this machine, without a port."""
+    bare = value.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", bare):
+            raise Impossible(
+                "write an address of this machine alone; the port has a key of its own"
+            ) from None
+    return bare
+
+
+def lifetime(value: str) -> float:
+    """Return milliseconds, 1 or more, as seconds."""
+    return positive(value) / 1000
 
 
 def switch(value: str) -> bool:

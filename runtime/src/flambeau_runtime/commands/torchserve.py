@@ -100,6 +100,8 @@ def read_settings(
         log_dir=folder / environ.get("LOG_LOCATION", "logs"),
         metrics_dir=folder / environ.get("METRICS_LOCATION", "logs"),
         key_file=folder / KEY_FILE,
+        grpc_inference=config_properties.INFERENCE,
+        grpc_management=config_properties.MANAGEMENT,
     )
     config = _config_file(arguments, environ, folder)
     flags = _flags(arguments)

@@ -246,6 +246,8 @@ def read_headers(row: Row, parts: Mapping[str, str] | None = None) -> dict[str, 
         name, colon, value = line.partition(b":")
         if colon:
             headers[name.decode("latin-1")] = value.strip().decode("latin-1")
+    if row.content_type == protocol.PARTS:
+        return headers  # a call over gRPC has no path, and each part has a content type of its own
     if not row.spelling & protocol.WITH_QUERY:
         headers["explain"] = str(row.explain)
     if not row.spelling:
