@@ -137,7 +137,8 @@ class LoadFailed(RuntimeFault):
     """A version could not be fetched, verified or loaded.
 
     `reason` is one CamelCase word that ends up in conditions: FetchFailed, ArchiveInvalid,
-    DigestMismatch, HandlerImportFailed, InitializeFailed, WorkerDied, StartupTimeout, WarmupFailed.
+    DigestMismatch, CredentialsMissing, HandlerImportFailed, InitializeFailed, WorkerDied,
+    StartupTimeout, WarmupFailed.
     """
 
     def __init__(self, reason: str, message: str, log_tail: str = "") -> None:

@@ -29,7 +29,7 @@ from flambeau_runtime.api.authorisation import (
 )
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind
-from flambeau_runtime.archive.store import Store
+from flambeau_runtime.archive.store import Around, Store
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving import orphans
 from flambeau_runtime.serving.catalogue import Catalogue
@@ -140,7 +140,12 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
         waits_for_document=settings.managed is not None or bool(settings.load_models)
     )
     telemetry.versions = lambda: _version_metrics(catalogue)
-    store = Store(settings.state_dir / "archives", settings.model_store, settings.allowed_urls)
+    store = Store(
+        (settings.cache_dir or settings.state_dir) / "archives",
+        settings.model_store,
+        settings.allowed_urls,
+        around=Around(shared=settings.cache_dir is not None),
+    )
     supervisor = Supervisor(settings, telemetry)
     supervisor.expected_workers = len(settings.load_models) * workers_at_start(settings)
     await stack.enter_async_context(supervisor)

@@ -81,6 +81,7 @@ class Settings:
     management: Address = field(default_factory=lambda: Address(port=8081))
     metrics: Address = field(default_factory=lambda: Address(port=8082))
     state_dir: Path = Path()  # extracted archives, the last accepted document, listening.json
+    cache_dir: Path | None = None  # extracted archives shared with other runtimes; None: state_dir
     model_store: Path | None = None
     load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up
     model_defaults: tuple[ModelDefaults, ...] = ()
@@ -93,7 +94,7 @@ class Settings:
     model_api: ModelApi = ModelApi.AUTO
     key_file: Path | None = None
     token_expiration_min: int = 60
-    allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*")
+    allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*", "(s3|gs|az|hf|oci)://.*")
     decode_input_request: bool = True
     limit_max_image_pixels: bool = True
     hidden_env: str | None = None  # regular expression: variables that workers do not see

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from flambeau_runtime.archive.sources import presentable
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.observed import WorkerFacts
@@ -23,7 +24,7 @@ def describe(
     return {
         "modelName": spec.model,
         "modelVersion": spec.version,
-        "modelUrl": spec.source.uri,
+        "modelUrl": presentable(spec.source.uri),
         "runtime": _runtime(live),
         "minWorkers": spec.workers,
         "maxWorkers": max(spec.workers, spec.max_workers or 0),

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from flambeau_runtime.api import asgi, management_calls as calls, problems
 from flambeau_runtime.api.authorisation import Keys, ManagementGate
 from flambeau_runtime.api.describe import customised, describe
+from flambeau_runtime.archive.sources import presentable
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import (
     BadRequest,
@@ -189,9 +190,9 @@ def _add_reading_routes(router: APIRouter, verbs: Verbs) -> None:
 
 def _default_url(verbs: Verbs, model: ModelSpec) -> str:
     try:
-        return verbs.version(model.name, None).source.uri
+        return presentable(verbs.version(model.name, None).source.uri)
     except VersionNotFound:
-        return model.versions[0].source.uri if model.versions else ""
+        return presentable(model.versions[0].source.uri) if model.versions else ""
 
 
 def _describe(verbs: Verbs, spec: VersionSpec) -> dict[str, Any]:

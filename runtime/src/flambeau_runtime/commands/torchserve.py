@@ -12,7 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 from flambeau_runtime import serve
-from flambeau_runtime.commands import config_properties, property_values, server_process
+from flambeau_runtime.commands import (
+    cache,
+    config_properties,
+    property_values,
+    server_process,
+)
 from flambeau_runtime.commands.devices import count_devices
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Authorisation, ModelApi, Settings
@@ -103,7 +108,8 @@ def read_settings(
     if arguments.enable_model_api:
         changes["model_api"] = ModelApi.ON
     changes["warnings"] = settings.warnings + _flags_without_effect(arguments)
-    return replace(settings, **changes)  # type: ignore[arg-type]  # every key is a field's name
+    settings = replace(settings, **changes)  # type: ignore[arg-type]  # every key is a field's name
+    return cache.apply(settings, None, environ)
 
 
 def _config_file(

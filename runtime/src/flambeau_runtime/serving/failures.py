@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flambeau_runtime.errors import (
     ArchiveInvalid,
+    CredentialsMissing,
     DigestMismatch,
     LoadFailed,
     RuntimeFault,
@@ -17,6 +18,7 @@ LOG_TAIL_CHARACTERS = 2048
 REASONS: tuple[tuple[type[RuntimeFault], str], ...] = (
     (DigestMismatch, "DigestMismatch"),
     (ArchiveInvalid, "ArchiveInvalid"),
+    (CredentialsMissing, "CredentialsMissing"),
     (SourceUnavailable, "FetchFailed"),
 )
 """The first that fits; LoadFailed brings its own."""

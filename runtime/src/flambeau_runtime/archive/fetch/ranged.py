@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event
 
@@ -18,6 +19,7 @@ from flambeau_runtime.errors import SourceNotFound, SourceUnavailable
 
 PART = 4 * 1024**2
 AT_ONCE = 4
+LONGEST_WORDS = 500
 CHANGED = 412
 """HTTP's Precondition Failed: it is not the content any more that was begun."""
 
@@ -78,25 +80,35 @@ class RangedDownload:
 
 
 async def _copy(content: Content, have: int, write: Callable[[bytes], None]) -> None:
-    """Write the parts in their order; a few of them are on their way at any time."""
-    waiting: deque[asyncio.Task[bytes]] = deque()
+    """Write the parts in their order; a few of them are on their way at any time.
+
+    One that fails counts when its turn comes: those before it are kept.
+    """
+    waiting: deque[asyncio.Task[bytes | Exception]] = deque()
     try:
         async with asyncio.TaskGroup() as tasks:
             for start in range(have, content.size, PART):
                 end = min(start + PART, content.size)
                 waiting.append(tasks.create_task(_read(content, start, end)))
                 if len(waiting) == AT_ONCE:
-                    write(await waiting.popleft())
+                    write(_come(await waiting.popleft()))
             while waiting:
-                write(await waiting.popleft())
+                write(_come(await waiting.popleft()))
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
 
 
-async def _read(content: Content, start: int, end: int) -> bytes:
-    part = await content.read(start, end)
-    if len(part) != end - start:
-        raise Short(f"{len(part)} of {end - start} bytes came")
+async def _read(content: Content, start: int, end: int) -> bytes | Exception:
+    try:
+        part = await content.read(start, end)
+    except Exception as error:  # noqa: BLE001  told by whoever waits for this part
+        return error
+    return part if len(part) == end - start else Short(f"{len(part)} of {end - start} bytes came")
+
+
+def _come(part: bytes | Exception) -> bytes:
+    if isinstance(part, Exception):
+        raise part
     return part
 
 
@@ -108,13 +120,17 @@ def fault_of(error: Exception, shown: str) -> SourceUnavailable:
         return SourceNotFound(f"{text}: {refused}")
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return SourceNotFound(f"{text}: 404 Not Found")
-    said = str(error) or type(error).__name__
+    said = " ".join(str(error).split())[:LONGEST_WORDS] or type(error).__name__
     if isinstance(error, PermissionError):
         return SourceNotFound(f"{text}: 403 Forbidden ({said})")
     status = status_of(error)
     if status is not None and is_final(status) and status != CHANGED:
-        return SourceNotFound(f"{text}: {status} ({said})")
+        return SourceNotFound(f"{text}: {status} {_phrase(status)} ({said})")
     return SourceUnavailable(f"{text}: {type(error).__name__}: {said}")
+
+
+def _phrase(status: int) -> str:
+    return next((str(known.phrase) for known in HTTPStatus if known == status), "")
 
 
 def status_of(error: BaseException | None) -> int | None:
