@@ -31,7 +31,7 @@ def nothing_is_open(monkeypatch):
 def secrets(tmp_path):
     """The folder where a pod has its Secrets; call it to make one."""
 
-    def make(secret, **entries):
+    def make(secret, entries):
         folder = tmp_path / "credentials" / secret
         folder.mkdir(parents=True)
         for key, value in entries.items():

@@ -18,6 +18,7 @@ class CuttingRelay:
 
     def __init__(self, port: int):
         self.cut: dict[int, int] = {}
+        self.cut_whole: bytes | None = None  # in the path of a request without a range, cut once
         self.ranges: list[int] = []
         self._target = port
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -48,6 +49,10 @@ class CuttingRelay:
 
     def _ask(self, client, server, doomed):
         while chunk := client.recv(65_536):
+            asks_for_all = chunk.startswith(b"GET ") and RANGE.search(chunk) is None
+            if self.cut_whole and asks_for_all and self.cut_whole in chunk.partition(b"\r\n")[0]:
+                self.cut_whole = None
+                doomed.set()
             for start in map(int, RANGE.findall(chunk)):
                 self.ranges.append(start)
                 if self.cut.get(start, 0) > 0:

@@ -78,7 +78,8 @@ async def test_a_download_that_is_cut_goes_on_where_it_stopped(store, server, ar
     path = await store.fetch(server.uri, digest_of(archive))
     assert path.read_bytes() == archive
     if "hf" in server.uri:
-        assert list(ranges_of(server)) == ["9000000"]
+        (start,) = map(int, ranges_of(server))
+        assert 0 < start <= 9_000_000
     else:
         found = ranges_of(server)
         assert (found["0"], found[str(PART)], found[str(2 * PART)]) == (1, 1, 2)
@@ -130,7 +131,7 @@ async def test_a_service_account_opens_a_bucket(store, google, archive, secrets)
     }
     secrets(
         "reader",
-        **{"service-account.json": json.dumps(account), "STORAGE_EMULATOR_HOST": google.url},
+        {"service-account.json": json.dumps(account), "STORAGE_EMULATOR_HOST": google.url},
     )
     path = await store.fetch(google.uri, credentials="reader")
     assert path.read_bytes() == archive
@@ -150,7 +151,7 @@ async def test_no_secret_of_azure_is_in_an_error(store, azure, monkeypatch):
 
 async def test_a_token_opens_the_hub_and_goes_nowhere_else(store, hub, archive, secrets):
     hub.open_to = "Bearer hf_of_the_tests"
-    secrets("hub", HF_TOKEN="hf_of_the_tests", HF_ENDPOINT=hub.url)
+    secrets("hub", {"HF_TOKEN": "hf_of_the_tests", "HF_ENDPOINT": hub.url})
     with pytest.raises(SourceNotFound, match="401"):
         await store.fetch(hub.uri)
     path = await store.fetch(hub.uri, credentials="hub")
@@ -191,14 +192,15 @@ async def test_a_repository_writes_nothing_outside(store, hub, name, tmp_path):
     assert not list(tmp_path.rglob("*evil*"))
 
 
-async def test_a_repository_has_no_digest(store, hub):
+@pytest.mark.usefixtures("hub")
+async def test_a_repository_has_no_digest(store):
     with pytest.raises(ArchiveInvalid, match="name a commit"):
         await store.fetch("hf://org/repo", WRONG)
 
 
 async def test_a_web_server_may_ask_who_one_is(store, archive, secrets):
-    secrets("web", username="me", password="pass-of-the-tests")
-    secrets("bearer", token="token-of-the-tests")
+    secrets("web", {"username": "me", "password": "pass-of-the-tests"})
+    secrets("bearer", {"token": "token-of-the-tests"})
     with serving(archive) as server:
         for name in ("web", "bearer"):
             assert (await store.fetch(server.url, credentials=name)).read_bytes() == archive

@@ -96,13 +96,13 @@ async def test_credentials_by_name_are_files_of_a_secret_and_nothing_else(
     await bucket("x.mar", archive)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_PROFILE", "one that nobody has")
-    secrets(
-        "s3-read",
-        AWS_ACCESS_KEY_ID=f"{KEY_ID}\n",
-        AWS_SECRET_ACCESS_KEY=KEY,
-        AWS_ENDPOINT_URL=endpoint,
-        AWS_DEFAULT_REGION="us-east-1",
-    )
+    entries = {
+        "AWS_ACCESS_KEY_ID": f"{KEY_ID}\n",
+        "AWS_SECRET_ACCESS_KEY": KEY,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    secrets("s3-read", entries)
     path = await store.fetch("s3://models/x.mar", credentials="s3-read")
     assert path.read_bytes() == archive
 
@@ -117,7 +117,7 @@ async def test_credentials_by_name_are_files_of_a_secret_and_nothing_else(
 )
 async def test_missing_credentials_are_named(store, secrets, entries, why):
     if entries is not None:
-        secrets("s3-read", **entries)
+        secrets("s3-read", entries)
     with pytest.raises(CredentialsMissing, match=f"^credentials s3-read: .*{why}"):
         await store.fetch("s3://models/x.mar", credentials="s3-read")
 

@@ -43,6 +43,8 @@ async def open_object(uri: str) -> AsyncIterator[Content]:
         skip_instance_cache=True,
     )
     service = filesystem.service_client
+    # Its own tries would take more than a minute and keep nothing of what has come.
+    service._config.retry_policy.total_retries = 0  # noqa: SLF001  adlfs hands no option on
     try:
         async with service.get_blob_client(container, name) as blob:
             facts = await blob.get_blob_properties()

@@ -44,6 +44,13 @@ class Short(OSError):
     """Fewer bytes came than there are."""
 
 
+class Changed(OSError):
+    """What was begun is there no longer."""
+
+    def __str__(self) -> str:
+        return "it was replaced while it was fetched"
+
+
 @dataclass(frozen=True, slots=True)
 class RangedDownload:
     """One object on its way."""
@@ -118,6 +125,8 @@ def fault_of(error: Exception, shown: str) -> SourceUnavailable:
     refused = find_refusal(error)
     if refused is not None:
         return SourceNotFound(f"{text}: {refused}")
+    if isinstance(error, Changed):
+        return SourceUnavailable(f"{text}: {error}")
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return SourceNotFound(f"{text}: 404 Not Found")
     said = " ".join(str(error).split())[:LONGEST_WORDS] or type(error).__name__
