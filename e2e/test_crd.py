@@ -224,8 +224,8 @@ REFUSED = [
     ),
     pytest.param(
         written(model(**at("a.mar"))),
-        f'{MODEL}.source.uri: Invalid value: "object": is not an address: use http, https, s3, '
-        "pvc or configmap",
+        f'{MODEL}.source.uri: Invalid value: "object": is not an address: use http, https, s3, gs, '
+        "az, hf, oci, file, pvc or configmap",
         id="a source without a scheme",
     ),
     pytest.param(
@@ -622,7 +622,10 @@ def test_one_model_can_be_applied_without_naming_the_others(namespace):
     [
         ("mdep", "Models, the pods that serve them, and how both change."),
         ("mdep.spec.models", "The target; the operator rolls to it from whatever is active."),
-        ("mdep.spec.models.source.uri", "`configmap://NAME/KEY` or `pvc://CLAIM/PATH`."),
+        (
+            "mdep.spec.models.source.uri",
+            "`configmap://NAME/KEY`, `pvc://CLAIM/PATH`, http or file.",
+        ),
         ("mdep.spec.route", "Reserved: it is not supported by this version."),
         ("mdep.status.models", "Percent of the requests that the target version gets."),
     ],

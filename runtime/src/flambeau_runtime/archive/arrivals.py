@@ -93,8 +93,7 @@ class Arrivals:
         """Be the only process, of all that share the root, that brings this."""
         lease = Lease(self.downloads / f"{key}.lease", self._owner)
         try:
-            while not await self._of_lease(lease.try_to_take):  # noqa: ASYNC110  of other machines nothing is heard
-                await asyncio.sleep(LOOK_AGAIN_S)
+            await self._take(lease)
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(self._beat(lease))
                 yield
@@ -102,12 +101,21 @@ class Arrivals:
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         finally:
-            await self._of_lease(lease.give_back)
+            with suppress(OSError):  # then it is taken over, a little later
+                await self._of_lease(lease.give_back)
+
+    async def _take(self, lease: Lease) -> None:
+        with reading(self.downloads):
+            while not await self._of_lease(lease.try_to_take):  # noqa: ASYNC110  of other machines nothing is heard
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _beat(self, lease: Lease) -> None:
+        ours = True
         while True:
             await asyncio.sleep(BEAT_S)
-            if not await self._of_lease(lease.beat):
+            with suppress(OSError):  # the volume is away; whose it is will be seen when it is back
+                ours = await self._of_lease(lease.beat)
+            if not ours:
                 raise SourceUnavailable(
                     "another runtime has taken over the download, since this one was silent for "
                     "too long"
