@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by images and cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test test-all check lint types contracts processes bench bench-operator format clean cluster-up cluster-down crds images
+.PHONY: help setup example demo test test-all check lint types contracts processes compat compat-original compat-table bench bench-operator format clean cluster-up cluster-down crds images
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -12,7 +12,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(SYNCED)  ## make .venv with everything that the other targets need
 
@@ -65,6 +65,25 @@ contracts: setup  ## import-linter: the directions of the house
 processes: setup  ## the tests that start real processes
 	$(BIN)/pytest -m process
 
+compat: setup  ## the rows of the TorchServe inventory, asked of this runtime
+	$(BIN)/pytest tests/compat
+
+compat-original: setup .venv-original/.installed  ## the same rows, asked of TorchServe itself (needs Java 17)
+	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' \
+	  || { echo "no Java 17 or newer: install openjdk-17-jre-headless, or put another java on the PATH"; exit 1; }
+	$(BIN)/pytest tests/compat --target original
+
+# The torch, torchvision and captum of our lock: what handlers do shall differ by the server alone.
+.venv-original/.installed: uv.lock | $(UV)
+	$(UV) venv --quiet --clear --python 3.11 .venv-original
+	$(UV) export --quiet --frozen --all-packages --all-extras --no-hashes --no-emit-workspace -o .venv-original/lock.txt
+	$(UV) pip install --quiet --python .venv-original/bin/python --constraint .venv-original/lock.txt \
+	  torchserve==0.12.0 torch-model-archiver torch-workflow-archiver torch torchvision captum pyyaml nvgpu requests
+	@touch $@
+
+compat-table: setup  ## write docs/torchserve-compatibility.md from tests/compat/inventory
+	$(BIN)/python -B -m tests.compat.table
+
 bench: setup  ## measure beside mosec, and the operator; prints tables (takes a while)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.footprint
@@ -86,7 +105,7 @@ format: setup  ## let ruff rewrite the files
 clean:  ## remove what the targets made: environments, caches, built archives
 	rm -rf .venv .uv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf examples/classifier/build examples/classifier/wine-archives examples/classifier/wine-archives.yaml
-	rm -rf bench/build bench/.venv-*
+	rm -rf bench/build bench/.venv-* .venv-original
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 images:  ## build the images, with docker or as root with buildah; prints where their archives are

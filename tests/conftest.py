@@ -14,6 +14,12 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the rows of the inventory be asked of TorchServe itself: see tests/compat/README.md."""
+    parser.addoption("--target", choices=("ours", "original"), default="ours")
+    parser.addoption("--original-venv", default=".venv-original", metavar="DIR")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def main_thread_loop() -> Iterator[None]:
     """Own the loop that looptime's plugin would otherwise make for plain tests and never close."""

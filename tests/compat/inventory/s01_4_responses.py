@@ -1,0 +1,36 @@
+"""Section 1.4: responses of inference."""
+
+from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, Section, V
+
+SECTION = Section(
+    "1.4",
+    "Inference: responses",
+    (
+        Row("1.4-str", "str: UTF-8 text", MUST, V),
+        Row("1.4-bytes", "bytes and bytearray: as they are", MUST, V),
+        Row("1.4-json", "dict, list, number, bool, None: JSON indented by two, ASCII", MUST, V),
+        Row("1.4-nan", "NaN is written as NaN", MUST, V),
+        Row("1.4-tensor", "a torch.Tensor: the bytes of a torch.save file", RARE, V),
+        Row("1.4-request-id", "x-request-id: a fresh UUID; an incoming one is ignored", MUST, V),
+        Row("1.4-no-content-type", "no content-type unless the handler sets one", SHOULD, V),
+        Row("1.4-cache-headers", "Pragma, Cache-Control and Expires forbid caching", SHOULD, V),
+        Row("1.4-content-length", "an exact content-length", SHOULD, V),
+        Row("1.4-connection", "connection: keep-alive", SHOULD, V),
+        Row("1.4-reason", "an empty reason phrase", SHOULD, V),
+        Row("1.4-handler-headers", "set_response_header, set_response_content_type", MUST, V),
+        Row(
+            "1.4-handler-status",
+            "set_response_status, set_all_response_status; the body stays the row's result",
+            MUST,
+            V,
+        ),
+        Row("1.4-streaming", "streamed answers: HTTP/1.1 chunked", MUST, V),
+        Row("1.4-streaming-first", "the first piece leaves at once", MUST, V),
+        Row("1.4-streaming-header", "ts_stream_next: true on the first piece", MUST, V),
+        Row("1.4-cors", "the three CORS values are added to every answer", SHOULD, V),
+        Row("1.4-cors-preflight", "no special answer to a pre-flight request", SHOULD, V),
+        Row("1.4-tls", "https:// with key and certificate files, or a keystore", SHOULD, V),
+        Row("1.4-tls-versions", "TLS 1.2 with two RSA ciphers only", SHOULD, V),
+        Row("1.4-tls-no-files", "https:// without files fails at start", SHOULD, V),
+    ),
+)
