@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -26,6 +27,7 @@ class StandIn(ThreadingHTTPServer):
         self.asked: list[tuple[str, dict[str, str]]] = []  # method and path, headers
         self.cut_after: dict[int, int | None] = {}  # first byte asked for → bytes to send, once
         self.generation = 1
+        self.once_asked: Callable[[], None] | None = None  # called before any content is sent
         self.redirect: str | None = None
         self.open_to: str | None = None  # the Authorization that opens it; None: everybody may
 
@@ -92,6 +94,9 @@ class Answer(BaseHTTPRequestHandler):
             start, _, end = wanted.removeprefix("bytes=").partition("-")
             first, last = int(start), min(int(end or last), last)
         part = content[first : last + 1]
+        if self.server.once_asked is not None:
+            then, self.server.once_asked = self.server.once_asked, None
+            then()
         self.send_response(206 if wanted else 200)
         if wanted:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
