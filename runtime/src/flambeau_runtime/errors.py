@@ -22,7 +22,8 @@ RuntimeFault
 │   └── DigestMismatch       the content has another sha256 than was asked for
 ├── RequirementsFailed       what an archive requires cannot be installed
 ├── SourceUnavailable        the archive could not be read from where it is said to be
-│   └── SourceNotFound       nothing is there, or it is a place that may not be read
+│   ├── SourceNotFound       nothing is there, or it is a place that may not be read
+│   └── CredentialsMissing   the credentials that it names are not there
 ├── VersionExists            that version is registered already
 ├── DefaultVersionProtected  the default version cannot be removed while others exist
 ├── InvalidDocument          a /state document with wrong fields
@@ -174,8 +175,8 @@ class LoadFailed(RuntimeFault):
     """A version could not be fetched, verified or loaded.
 
     `reason` is one CamelCase word that ends up in conditions: FetchFailed, ArchiveInvalid,
-    DigestMismatch, RequirementsFailed, NotEnoughDevices, HandlerImportFailed, InitializeFailed,
-    WorkerDied, StartupTimeout, WarmupFailed.
+    DigestMismatch, CredentialsMissing, RequirementsFailed, NotEnoughDevices, HandlerImportFailed,
+    InitializeFailed, WorkerDied, StartupTimeout, WarmupFailed.
     """
 
     def __init__(self, reason: str, message: str, log_tail: str = "") -> None:
@@ -216,6 +217,14 @@ class SourceUnavailable(RuntimeFault):
 
 class SourceNotFound(SourceUnavailable):
     """Nothing is there, or it is a place that may not be read: asking again does not help."""
+
+
+class CredentialsMissing(SourceUnavailable):
+    """The credentials that a source names are not there, or make no sense."""
+
+    def __init__(self, name: str, why: str = "") -> None:
+        super().__init__(f"credentials {name}: {why}" if why else name)
+        self.name = name
 
 
 class VersionExists(RuntimeFault):

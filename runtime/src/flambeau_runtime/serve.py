@@ -42,7 +42,7 @@ from flambeau_runtime.api.hot_path import HotPath, make_protocol
 from flambeau_runtime.api.listener import Listener, bind, url_of_address
 from flambeau_runtime.api.tls import Identity, make_context, read_fitting_identity
 from flambeau_runtime.archive.environments import Environments
-from flambeau_runtime.archive.store import Store
+from flambeau_runtime.archive.store import Around, Store
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving import orphans
 from flambeau_runtime.serving.catalogue import Catalogue
@@ -204,13 +204,19 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
 
 
 def _make_store(settings: Settings) -> Store:
-    root = settings.state_dir / "archives"
+    root = (settings.cache_dir or settings.state_dir) / "archives"
     environments = Environments(
         root / "environments",
         without_hidden(os.environ, settings.hidden_env),
         install=settings.install_requirements,
     )
-    return Store(root, settings.model_store, settings.allowed_urls, environments=environments)
+    return Store(
+        root,
+        settings.model_store,
+        settings.allowed_urls,
+        around=Around(shared=settings.cache_dir is not None),
+        environments=environments,
+    )
 
 
 async def _accept_documents(

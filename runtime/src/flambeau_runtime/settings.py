@@ -140,6 +140,7 @@ class Settings:
     grpc_tls: bool = False  # with the files of `tls`
     state_dir: Path = Path()  # extracted archives, the last accepted document, listening.json
     temp_dir: Path | None = None  # where a state_dir of its own is made; None: the system's
+    cache_dir: Path | None = None  # extracted archives shared with other runtimes; None: state_dir
     model_store: Path | None = None
     load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up
     model_defaults: tuple[ModelDefaults, ...] = ()
@@ -154,7 +155,7 @@ class Settings:
     model_api: ModelApi = ModelApi.AUTO
     key_file: Path | None = None
     token_expiration_min: int = 60
-    allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*")
+    allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*", "(s3|gs|az|hf|oci)://.*")
     decode_input_request: bool = True
     limit_max_image_pixels: bool = True
     ipex: bool = False  # told to workers: TS_IPEX_ENABLE

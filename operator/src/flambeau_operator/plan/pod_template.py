@@ -29,6 +29,7 @@ from flambeau_operator.plan.patch import patched
 from flambeau_operator.plan.site import Live, OwnerRef, Site
 from flambeau_operator.plan.volumes import (
     BOOT_FOLDER,
+    CACHE_FOLDER,
     CONFIG_FILE,
     CONFIG_FOLDER,
     STATE_FOLDER,
@@ -139,6 +140,8 @@ def _arguments(children: Children) -> list[str]:
     }
     if children.spec.runtime.grpc:
         flags["--grpc-inference-address"] = f"[::]:{GRPC_PORT}"
+    if children.spec.storage.cache:
+        flags["--cache"] = CACHE_FOLDER
     if children.template.runtime_config:
         flags["--ts-config"] = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
     return [part for flag in flags.items() for part in flag]

@@ -12,6 +12,7 @@ LOCALLY: Final[Mapping[str, str]] = {
     "autoscaling": "autoscaling.hpa.min pods run all the time",
     "resources": "the pods share this machine without limits",
     "scheduling": "every pod runs on this machine",
+    "credentials": "what this machine's own environment has opens sources",
     "storage": "archives are kept in the session's folder",
     "pod_template": "pods are processes here",
     "network_policy": "pods listen on loopback alone",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flambeau_runtime.archive.model_config import ModelConfig, read_model_config
+from flambeau_runtime.archive.sources import presentable
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.observed import WorkerFacts
@@ -36,7 +37,7 @@ def describe(
     return {
         "modelName": spec.model,
         "modelVersion": spec.version,
-        "modelUrl": spec.source.uri,
+        "modelUrl": presentable(spec.source.uri),
         "runtime": spec.runtime or _runtime(live),
         "minWorkers": spec.workers,
         "maxWorkers": max(spec.workers, spec.max_workers or 0),

@@ -22,6 +22,7 @@ from flambeau_runtime.api.authorisation import Keys, ManagementGate
 from flambeau_runtime.api.describe import customised, describe
 from flambeau_runtime.api.device_usage import device_usage
 from flambeau_runtime.api.openapi_management import describe_model as describe_api
+from flambeau_runtime.archive.sources import presentable
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import (
     LoadFailed,
@@ -190,9 +191,9 @@ def _add_reading_routes(router: APIRouter, verbs: Verbs) -> None:
 
 def _default_url(verbs: Verbs, model: ModelSpec) -> str:
     try:
-        return verbs.version(model.name, None).source.uri
+        return presentable(verbs.version(model.name, None).source.uri)
     except VersionNotFound:
-        return model.versions[0].source.uri if model.versions else ""
+        return presentable(model.versions[0].source.uri) if model.versions else ""
 
 
 async def _device_usage(verbs: Verbs, specs: list[VersionSpec]) -> dict[int, str]:

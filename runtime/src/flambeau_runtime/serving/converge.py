@@ -202,7 +202,7 @@ class Converger:
     async def _bring(self, entry: Entry) -> None:
         source = entry.spec.source
         progress = self._progress(entry)
-        path = await self._store.fetch(source.uri, source.digest, progress)
+        path = await self._store.fetch(source.uri, source.digest, progress, source.credentials)
         entry.verifying = True
         self.catalogue.touch()
         try:

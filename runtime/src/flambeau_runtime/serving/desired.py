@@ -22,6 +22,7 @@ class Source:
 
     uri: str
     digest: str | None = None  # "sha256:<64 hex>"
+    credentials: str | None = None  # the name of the mounted Secret that opens it
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flambeau_runtime.errors import (
     ArchiveInvalid,
+    CredentialsMissing,
     DigestMismatch,
     LoadFailed,
     RequirementsFailed,
@@ -18,6 +19,7 @@ LOG_TAIL_CHARACTERS = 2048
 REASONS: tuple[tuple[type[RuntimeFault], str], ...] = (
     (DigestMismatch, "DigestMismatch"),
     (ArchiveInvalid, "ArchiveInvalid"),
+    (CredentialsMissing, "CredentialsMissing"),
     (SourceUnavailable, "FetchFailed"),
     (RequirementsFailed, "RequirementsFailed"),
 )

@@ -14,6 +14,7 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
+from flambeau_runtime.archive.fetch import credentials
 from flambeau_runtime.archive.model_config import read_model_config
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.serving import placement, torch_need, worker_environment
@@ -32,10 +33,16 @@ NO_ERROR = (None, None, None)
 
 
 def without_hidden(environment: Mapping[str, str], hidden: str | None) -> dict[str, str]:
-    """Return what workers may see: no variable whose whole name matches the expression."""
-    if hidden is None:
-        return dict(environment)
-    return {name: value for name, value in environment.items() if not re.fullmatch(hidden, name)}
+    """Return what workers may see.
+
+    No variable whose whole name matches the expression, and none that opens the sources of
+    archives: a handler is code from there.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not credentials.is_hidden(name) and not (hidden and re.fullmatch(hidden, name))
+    }
 
 
 class Supervisor:
