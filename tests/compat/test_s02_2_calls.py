@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager
 
 import pytest
 
@@ -51,9 +52,9 @@ def archives(ts):
     return [ts.add_archive(ECHO, name, version=version) for version in ("1.0", "2.0")]
 
 
-@pytest.fixture
-def two(ts, archives):
-    """A model with two versions, a worker each; the first one is the default."""
+@contextmanager
+def two_versions(ts, archives):
+    """Serve a model with two versions, a worker each; the first one is the default."""
     name = new_name("two")
     for archive in archives:
         asked = {"url": archive, "model_name": name, "initial_workers": 1}
@@ -61,6 +62,20 @@ def two(ts, archives):
     yield name
     for version in ("2.0", "1.0", "2.0"):
         ts.manage("DELETE", f"/models/{name}/{version}")
+
+
+@pytest.fixture(scope="module")
+def pair(ts, archives):
+    """Two versions that no test changes."""
+    with two_versions(ts, archives) as name:
+        yield name
+
+
+@pytest.fixture
+def two(ts, archives):
+    """Two versions for a test to change."""
+    with two_versions(ts, archives) as name:
+        yield name
 
 
 @pytest.fixture
@@ -130,40 +145,40 @@ def test_a_list_comes_in_pages(three, query, names, token):
 @pytest.mark.parametrize(
     ("path", "version"), [("", "1.0"), ("/", "1.0"), ("/1.0", "1.0"), ("/2.0/", "2.0")]
 )
-def test_one_version_is_described(ts, two, path, version):
-    answer = ts.manage("GET", f"/models/{two}{path}")
+def test_one_version_is_described(ts, pair, path, version):
+    answer = ts.manage("GET", f"/models/{pair}{path}")
     assert [it["modelVersion"] for it in answer.json] == [version]
     assert re.match(rb'\[\n  \{\n    "modelName": "', answer.body)
     assert answer.body.endswith(b"}\n]\n")
 
 
 @pytest.mark.row("2.2-describe")
-def test_what_is_not_registered_is_not_described(ts, two):
+def test_what_is_not_registered_is_not_described(ts, pair):
     for path in ("/models/nobody", "/models/nobody/1.0", "/models/nobody/all"):
         refused(ts.manage("GET", path), 404, "ModelNotFoundException", "Model not found: nobody")
-    message = f"Model version: 9 does not exist for model: {two}"
-    refused(ts.manage("GET", f"/models/{two}/9"), 404, "ModelVersionNotFoundException", message)
-    assert ts.manage("GET", f"/models/{two}/1.0/x").body == NOT_FOUND
+    message = f"Model version: 9 does not exist for model: {pair}"
+    refused(ts.manage("GET", f"/models/{pair}/9"), 404, "ModelVersionNotFoundException", message)
+    assert ts.manage("GET", f"/models/{pair}/1.0/x").body == NOT_FOUND
 
 
 @pytest.mark.row("2.2-describe-all")
 @pytest.mark.parametrize("query", ["", "?customized=true"])
-def test_every_version_is_described(ts, two, query):
-    found = ts.manage("GET", f"/models/{two}/all{query}").json
+def test_every_version_is_described(ts, pair, query):
+    found = ts.manage("GET", f"/models/{pair}/all{query}").json
     assert sorted(it["modelVersion"] for it in found) == ["1.0", "2.0"]
 
 
 @pytest.mark.row("2.2-customized")
 @pytest.mark.parametrize("word", ["true", "TRUE"])
-def test_a_handler_describes_itself(ts, two, word):
-    (found,) = ts.manage("GET", f"/models/{two}?customized={word}").json
+def test_a_handler_describes_itself(ts, pair, word):
+    (found,) = ts.manage("GET", f"/models/{pair}?customized={word}").json
     assert found["customizedMetadata"] == {"says": "I echo"}
 
 
 @pytest.mark.row("2.2-customized")
 @pytest.mark.parametrize("word", ["false", "1", "yes"])
-def test_only_the_word_true_asks_the_handler(ts, two, word):
-    (found,) = ts.manage("GET", f"/models/{two}?customized={word}").json
+def test_only_the_word_true_asks_the_handler(ts, pair, word):
+    (found,) = ts.manage("GET", f"/models/{pair}?customized={word}").json
     assert "customizedMetadata" not in found
 
 
@@ -267,11 +282,11 @@ def test_one_version_is_scaled(ts, two, where):
 
 
 @pytest.mark.row("2.2-scale-version")
-def test_what_is_not_there_is_not_scaled(ts, two):
+def test_what_is_not_there_is_not_scaled(ts, pair):
     answer = ts.manage("PUT", "/models/nobody")
     refused(answer, 404, "ModelNotFoundException", "Model not found: nobody")
-    message = f"Model version: 9 does not exist for model: {two}"
-    for path in (f"/models/{two}/9", f"/models/{two}?model_version=9"):
+    message = f"Model version: 9 does not exist for model: {pair}"
+    for path in (f"/models/{pair}/9", f"/models/{pair}?model_version=9"):
         refused(ts.manage("PUT", path), 404, "ModelVersionNotFoundException", message)
 
 
@@ -332,17 +347,17 @@ def test_the_first_version_is_the_default_until_another_is_told(ts, two):
 
 
 @pytest.mark.row("2.2-set-default-unknown")
-def test_the_default_is_a_version_that_is_there(ts, two):
-    message = f"Model version 9 does not exist for model {two}"
-    answer = ts.manage("PUT", f"/models/{two}/9/set-default")
+def test_the_default_is_a_version_that_is_there(ts, pair):
+    message = f"Model version 9 does not exist for model {pair}"
+    answer = ts.manage("PUT", f"/models/{pair}/9/set-default")
     refused(answer, 404, "ModelVersionNotFoundException", message)
     answer = ts.manage("PUT", "/models/nobody/1.0/set-default")
     refused(answer, 404, "ModelNotFoundException", "Model not found: nobody")
 
 
 @pytest.mark.row("2.2-versions-apart")
-def test_versions_have_workers_of_their_own(ts, two):
-    pids = {ts.predict(f"{two}/{version}").json["pid"] for version in ("1.0", "2.0")}
+def test_versions_have_workers_of_their_own(ts, pair):
+    pids = {ts.predict(f"{pair}/{version}").json["pid"] for version in ("1.0", "2.0")}
     assert len(pids) == 2
 
 
@@ -362,11 +377,11 @@ def test_versions_are_unregistered_the_default_one_last(ts, two):
 
 
 @pytest.mark.row("2.2-unregister-unknown")
-def test_what_is_not_there_is_not_unregistered(ts, two):
+def test_what_is_not_there_is_not_unregistered(ts, pair):
     answer = ts.manage("DELETE", "/models/nobody")
     refused(answer, 404, "ModelNotFoundException", "Model not found: nobody")
-    message = f"Model version: 9 does not exist for model: {two}"
-    refused(ts.manage("DELETE", f"/models/{two}/9"), 404, "ModelVersionNotFoundException", message)
+    message = f"Model version: 9 does not exist for model: {pair}"
+    refused(ts.manage("DELETE", f"/models/{pair}/9"), 404, "ModelVersionNotFoundException", message)
 
 
 @pytest.mark.row("2.2-unregister-timeout", only="ours")
@@ -418,9 +433,9 @@ def test_a_model_is_described_in_openapi(ts, idle, rest):
 
 
 @pytest.mark.row("2.2-kserve-ready")
-def test_a_model_with_a_worker_is_ready_for_kserve(ts, two, idle):
-    answer = ts.manage("GET", f"/v1/models/{two}")
-    assert answer.body == f'{{\n  "name": "{two}",\n  "ready": true\n}}\n'.encode()
+def test_a_model_with_a_worker_is_ready_for_kserve(ts, pair, idle):
+    answer = ts.manage("GET", f"/v1/models/{pair}")
+    assert answer.body == f'{{\n  "name": "{pair}",\n  "ready": true\n}}\n'.encode()
     assert ts.manage("GET", f"/v1/models/{idle}").json == {"name": idle, "ready": False}
     answer = ts.manage("GET", "/v1/models/nobody")
     refused(answer, 404, "ModelNotFoundException", "Model not found: nobody")
