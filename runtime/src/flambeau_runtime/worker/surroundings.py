@@ -24,7 +24,7 @@ def settle() -> None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     # Not before: a model with a file called `types.py` must not keep Python from starting.
     inherited = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), inherited]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [inherited, str(Path.cwd())]))
 
 
 def use_threads(count: int) -> None:
