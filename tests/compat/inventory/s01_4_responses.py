@@ -50,8 +50,15 @@ SECTION = Section(
         Row("1.4-streaming-header", "ts_stream_next: true on the first piece", MUST, V),
         Row("1.4-cors", "the three CORS values are added to every answer", SHOULD, V),
         Row("1.4-cors-preflight", "no special answer to a pre-flight request", SHOULD, V),
-        Row("1.4-tls", "https:// with key and certificate files, or a keystore", SHOULD, V),
-        Row("1.4-tls-versions", "TLS 1.2 with two RSA ciphers only", SHOULD, V),
-        Row("1.4-tls-no-files", "https:// without files fails at start", SHOULD, V),
+        Row("1.4-tls", "https:// with key and certificate files, or a keystore", SHOULD, V, SAME),
+        Row(
+            "1.4-tls-versions",
+            "TLS 1.2 with two RSA ciphers only",
+            SHOULD,
+            V,
+            DIFFERENT,
+            "TLS 1.2 and 1.3, with the ciphers of OpenSSL",
+        ),
+        Row("1.4-tls-no-files", "https:// without files fails at start", SHOULD, V, SAME),
     ),
 )

@@ -31,7 +31,7 @@ def settle() -> None:
         _put_first(own)
     # Not before: a model with a file called `types.py` must not keep Python from starting.
     inherited = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), own, inherited]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [inherited, str(Path.cwd()), own]))
 
 
 def _put_first(packages: str) -> None:
