@@ -4,8 +4,9 @@ RuntimeFault
 ├── ModelNotFound            no model of that name
 ├── VersionNotFound          the model exists, that version does not
 ├── ModelNotReady            it exists, but nothing can serve it now
-│   ├── NoTicket             no worker is idle, and the model takes requests only then
-│   └── SequenceRefused      there are too many sequences, or too many jobs of one
+│   └── NotTaken             the model takes no more than it can serve now, by its own wish
+│       ├── NoTicket         no worker is idle, and it takes requests only then
+│       └── SequenceRefused  there are too many sequences, or too many jobs of one
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
@@ -76,18 +77,20 @@ NO_WORKER = (
 """TorchServe's one sentence for everything that keeps a request out of the queue."""
 
 
-class NoTicket(ModelNotReady):
+class NotTaken(ModelNotReady):
+    """The model takes no more requests than it can serve now, by its own wish."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(model, version, NO_WORKER)
+        self.args = (f'Model "{model}" {NO_WORKER}',)  # TorchServe's sentence names no version
+
+
+class NoTicket(NotTaken):
     """No worker is idle, and the model says `useJobTicket`."""
 
-    def __init__(self, model: str, version: str) -> None:
-        super().__init__(model, version, NO_WORKER)
 
-
-class SequenceRefused(ModelNotReady):
+class SequenceRefused(NotTaken):
     """There are `maxNumSequence` sequences, or `maxSequenceJobQueueSize` jobs wait in this one."""
-
-    def __init__(self, model: str, version: str) -> None:
-        super().__init__(model, version, NO_WORKER)
 
 
 class QueueFull(RuntimeFault):

@@ -1,6 +1,6 @@
 """Section 1.4: responses of inference."""
 
-from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, Section, V
+from tests.compat.inventory.row import DIFFERENT, MUST, RARE, SAME, SHOULD, Row, Section, V
 
 SECTION = Section(
     "1.4",
@@ -24,9 +24,35 @@ SECTION = Section(
             MUST,
             V,
         ),
-        Row("1.4-streaming", "streamed answers: HTTP/1.1 chunked", MUST, V),
-        Row("1.4-streaming-first", "the first piece leaves at once", MUST, V),
-        Row("1.4-streaming-header", "ts_stream_next: true on the first piece", MUST, V),
+        Row("1.4-streaming", "streamed answers: HTTP/1.1 chunked", MUST, V, SAME),
+        Row("1.4-streaming-first", "the first piece leaves at once", MUST, V, SAME),
+        Row("1.4-streaming-header", "ts_stream_next: true on the first piece", MUST, V, SAME),
+        Row("1.4-streaming-some-rows", "some rows of a batch stream, others not", SHOULD, V, SAME),
+        Row("1.4-streaming-timeout", "responseTimeout holds between pieces", SHOULD, V, SAME),
+        Row(
+            "1.4-streaming-broken",
+            "a fault or death after the first piece: the connection closes without a last chunk",
+            SHOULD,
+            V,
+            SAME,
+        ),
+        Row("1.4-streaming-code", "a piece with another code is that error", RARE, V, SAME),
+        Row(
+            "1.4-streaming-code-after",
+            "after a piece with another code the worker dies of its own return",
+            RARE,
+            V,
+            DIFFERENT,
+            "the worker goes on; nobody can want its death",
+        ),
+        Row(
+            "1.4-streaming-too-long",
+            "a piece longer than max_response_size: 500, and the worker is killed",
+            RARE,
+            V,
+            DIFFERENT,
+            "503 that names max_response_size; the worker goes on, as after a whole answer",
+        ),
         Row("1.4-cors", "the three CORS values are added to every answer", SHOULD, V),
         Row("1.4-cors-preflight", "no special answer to a pre-flight request", SHOULD, V),
         Row("1.4-tls", "https:// with key and certificate files, or a keystore", SHOULD, V),

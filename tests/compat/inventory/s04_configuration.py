@@ -1,6 +1,6 @@
 """Section 4: configuration, command line and logs."""
 
-from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, S, Section, V
+from tests.compat.inventory.row import DIFFERENT, MUST, RARE, SAME, SHOULD, Row, S, Section, V
 
 SECTIONS = (
     Section(
@@ -55,7 +55,15 @@ SECTIONS = (
             Row("4.2-cors", "cors_allowed_origin, _methods, _headers", SHOULD, V),
             Row("4.2-tls-files", "private_key_file and certificate_file", SHOULD, V),
             Row("4.2-keystore", "keystore, keystore_pass, keystore_type", SHOULD, S),
-            Row("4.2-sequence-headers", "ts_header_key_sequence_id, _start, _end", RARE, S),
+            Row("4.2-sequence-headers", "ts_header_key_sequence_id, _start, _end", RARE, V, SAME),
+            Row(
+                "4.2-sequence-headers-in-workers",
+                "workers must be told these names in TS_REQUEST_SEQUENCE_ID, _START, _END",
+                RARE,
+                V,
+                DIFFERENT,
+                "they are told by the server; such a variable still has the last word",
+            ),
             Row("4.2-ipex", "ipex_*, cpu_launcher_*: passed to workers", RARE, S),
             Row("4.2-java", "keys that tune Java or native code are accepted", SHOULD, S),
             Row("4.2-initial-ports", "initial_worker_port, initial_distribution_port", RARE, V),

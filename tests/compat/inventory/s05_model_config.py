@@ -1,6 +1,6 @@
 """Section 5: model-config.yaml."""
 
-from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, S, Section, V
+from tests.compat.inventory.row import DIFFERENT, MUST, RARE, SAME, SHOULD, Row, S, Section, V
 
 SECTION = Section(
     "5",
@@ -16,14 +16,29 @@ SECTION = Section(
         Row("5-timeouts", "responseTimeout, startupTimeout", MUST, V),
         Row("5-max-retry", "maxRetryTimeoutInSec", SHOULD, V),
         Row("5-job-queue-size", "jobQueueSize", SHOULD, V),
-        Row("5-client-timeout", "clientTimeoutInMills", RARE, V),
-        Row("5-job-ticket", "useJobTicket: only when a worker is idle, else 503", RARE, V),
+        Row(
+            "5-client-timeout",
+            "clientTimeoutInMills",
+            RARE,
+            V,
+            DIFFERENT,
+            "the client is answered with 500 when its time is over; TorchServe never answers it",
+        ),
+        Row("5-job-ticket", "useJobTicket: only when a worker is idle, else 503", RARE, V, SAME),
         Row("5-device-type", "deviceType: cpu, gpu; gpu without GPU is cpu", MUST, V),
         Row("5-device-ids", "deviceIds; dropped as a whole if one is invalid", SHOULD, V),
         Row("5-parallel", "parallelType, parallelLevel", SHOULD, S),
         Row("5-torchrun", "torchrun: nnodes, nproc-per-node …", SHOULD, S),
-        Row("5-continuous-batching", "continuousBatching", SHOULD, V),
-        Row("5-sequences", "sequenceBatching and its limits", RARE, V),
+        Row("5-continuous-batching", "continuousBatching", SHOULD, V, SAME),
+        Row(
+            "5-continuous-one-call",
+            "continuousBatching: a row that its first call finishes",
+            SHOULD,
+            V,
+            DIFFERENT,
+            "it is answered whole; TorchServe sends no head for it, so its client hangs",
+        ),
+        Row("5-sequences", "sequenceBatching and its limits", RARE, V, SAME),
         Row("5-async", "asyncCommunication: async def handle", RARE, V),
         Row("5-use-venv", "useVenv: a virtual environment per model", SHOULD, S),
         Row("5-pt2", "pt2: compile and export", SHOULD, V),

@@ -122,7 +122,7 @@ class Lane:
     def close(self) -> None:
         """Detach, give a batch in flight back to the queue, close the link: the worker exits."""
         if self._open:
-            stopped = WorkerLost("Worker died: it was stopped before the end of the stream.")
+            stopped = WorkerLost("Worker died. It was stopped before the end of the stream.")
             jobs = self._end_streams(self._let_go(), stopped)
             if jobs:
                 self.queue.again([jobs])

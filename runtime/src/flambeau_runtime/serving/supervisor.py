@@ -179,7 +179,7 @@ class Supervisor:
             name=name,
             directory=str(package.directory),
             wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
-            additions=worker_environment.for_sequences(self._sequence_headers)
+            additions=worker_environment.for_sequences(self._environment, self._sequence_headers)
             | worker_environment.additions(
                 self._environment, spec.env, threads, self._visible(device)
             ),
