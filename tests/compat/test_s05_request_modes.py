@@ -260,3 +260,35 @@ def test_a_client_is_told_when_its_time_is_over(ts):
         assert time.monotonic() - began < 1.5
         assert (answer.status, answer.json["type"]) == (500, "InternalServerException")
         assert "within 0.5 s" in answer.json["message"]
+
+
+COROUTINE = """
+    import asyncio
+    from ts.handler_utils.utils import send_intermediate_predict_response
+
+    class Handler:
+        def __init__(self):
+            pass
+
+        def initialize(self, context):
+            pass
+
+        async def handle(self, data, context):
+            for turn in range(2):
+                send_intermediate_predict_response(
+                    [f"{turn} "] * len(data), context.request_ids, "ok", 200, context
+                )
+                await asyncio.sleep(0.5)
+            return ["end"] * len(data)
+"""
+
+
+@pytest.mark.row("5-async")
+def test_a_coroutine_has_several_requests_at_once(ts):
+    config = "minWorkers: 1\nmaxWorkers: 1\nmaxBatchDelay: 1\nasyncCommunication: true\n"
+    with ts.registered(COROUTINE, config=config) as model, ThreadPoolExecutor(4) as threads:
+        ts.predict(model)
+        began = time.monotonic()
+        answers = list(threads.map(lambda _: ts.predict(model), range(4)))
+        assert time.monotonic() - began < 3  # and not 4
+        assert [answer.chunks for answer in answers] == [(b"0 ", b"1 ", b"end")] * 4

@@ -39,7 +39,7 @@ SECTION = Section(
             "it is answered whole; TorchServe sends no head for it, so its client hangs",
         ),
         Row("5-sequences", "sequenceBatching and its limits", RARE, V, SAME),
-        Row("5-async", "asyncCommunication: async def handle", RARE, V),
+        Row("5-async", "asyncCommunication: async def handle", RARE, V, SAME),
         Row("5-use-venv", "useVenv: a virtual environment per model", SHOULD, S),
         Row("5-pt2", "pt2: compile and export", SHOULD, V),
         Row("5-handler", "handler: free; profile: true times the steps", MUST, V),

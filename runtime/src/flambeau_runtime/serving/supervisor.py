@@ -196,6 +196,7 @@ class Supervisor:
     def _load_message(
         self, package: Package, spec: VersionSpec, device: int | None
     ) -> dict[str, Any]:
+        mode = read_mode(package.config)
         own = device is not None and self._settings.device_visibility != "all"
         return {
             "model": spec.model,
@@ -206,7 +207,8 @@ class Supervisor:
             "modelConfig": dict(package.config),
             "batchSize": spec.batching.max_size,
             "splitJsonArrays": spec.split_json_arrays,
-            "continuousBatching": read_mode(package.config).continuous,
+            "continuousBatching": mode.continuous,
+            "asyncCommunication": mode.concurrent,
             "gpuId": 0 if own else device,
             "deviceType": "cpu" if device is None else "gpu",
             "decodeInputRequest": self._settings.decode_input_request,
