@@ -165,7 +165,7 @@ def test_the_job_queue(ts):
     assert capacity("handler: {}") == 100
 
 
-@pytest.mark.row("5-client-timeout")
+@pytest.mark.row("5-client-timeout-described")
 def test_the_clients_timeout_is_described(ts):
     assert described(ts, "clientTimeoutInMills: 900", "clientTimeoutInMills") == (900,)
 

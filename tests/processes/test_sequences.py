@@ -119,7 +119,7 @@ def test_a_worker_that_dies_fails_what_it_had_and_the_sequence_begins_anew(tmp_p
         await asyncio.sleep(0.2)
         os.kill(pid, signal.SIGKILL)
         status, problem = await at_work
-        assert (status, problem["message"][:12]) == (500, "Worker died:")
+        assert (status, problem["message"][:11]) == (500, "Worker died")
         _, (key, count, other) = await ask(made, "s")
         assert (key, count) == ("s", 1)
         assert other != pid

@@ -325,3 +325,91 @@ def test_fifty_callers_of_a_running_batch_get_each_their_own(tmp_path):
             assert turns == [[b"%d" % (call + 1) for call in range(n % 7 + 1)] for n in range(50)]
 
     uvloop.run(main())
+
+
+CONCURRENT = """
+import asyncio
+from pathlib import Path
+from ts.handler_utils.utils import send_intermediate_predict_response
+
+class Handler:
+    def initialize(self, context):
+        self.at_once = self.most = 0
+
+    async def handle(self, data, context):
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            return [await self.answer(row["body"], context) for row in data]
+        except asyncio.CancelledError:
+            (Path(NOTES) / "left").write_text("cancelled")
+            raise
+        finally:
+            self.at_once -= 1
+
+    async def answer(self, asked, context):
+        if asked.get("most"):
+            return self.most
+        if asked.get("fail"):
+            raise ValueError("no")
+        for turn in range(asked.get("pieces", 0)):
+            send_intermediate_predict_response(
+                [f"{turn} "], context.request_ids, "ok", 200, context
+            )
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(asked.get("sleep", 0))
+        return asked.get("say", "end")
+"""
+
+
+def concurrently(tmp_path, run, **how):
+    async def main():
+        how_all = {"config": {"asyncCommunication": True}, **how}
+        async with served(tmp_path, CONCURRENT, **how_all) as made:
+            await run(made)
+
+    uvloop.run(main())
+
+
+def test_a_coroutine_has_many_requests_at_once(tmp_path):
+    async def run(made):
+        began = time.monotonic()
+        answers = await asyncio.gather(*(made.ask(ask(sleep=0.5, say=f"n{n}")) for n in range(50)))
+        assert answers == [(200, b"n%d" % n) for n in range(50)]
+        assert time.monotonic() - began < 10  # and not 25
+        assert int((await made.ask(ask(most=True)))[1]) > 20
+
+    concurrently(tmp_path, run)
+
+
+def test_coroutines_stream_side_by_side(tmp_path):
+    async def run(made):
+        answers = await asyncio.gather(*(made.ask(ask(pieces=n % 5)) for n in range(30)))
+        for number, (status, body) in enumerate(answers):
+            pieces = "".join(f"{turn} " for turn in range(number % 5))
+            assert (status, body.decode()) == (200, f"{pieces}end")
+
+    concurrently(tmp_path, run)
+
+
+def test_a_coroutine_that_raises_fails_alone(tmp_path):
+    async def run(made):
+        fine = asyncio.create_task(made.ask(ask(sleep=0.3, say="fine")))
+        status, body = await made.ask(ask(fail=True))
+        assert status == 503
+        assert b"ValueError: no" in body
+        assert await fine == (200, b"fine")
+        assert made.live.counts().restarts == 0
+
+    concurrently(tmp_path, run)
+
+
+def test_a_reader_who_leaves_cancels_its_coroutine(tmp_path):
+    async def run(made):
+        client = await made.send(ask(pieces=100_000))
+        await first_chunk(client)
+        await client.close()
+        assert await until_noted(made, "left") == "cancelled"
+        assert await made.ask(ask(say="next")) == (200, b"next")
+
+    concurrently(tmp_path, run)

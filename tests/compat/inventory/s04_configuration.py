@@ -126,7 +126,15 @@ SECTIONS = (
             Row("4.2-cors", "cors_allowed_origin, _methods, _headers", SHOULD, V, SAME),
             Row("4.2-tls-files", "private_key_file and certificate_file", SHOULD, V, SAME),
             Row("4.2-keystore", "keystore, keystore_pass, keystore_type", SHOULD, S, SAME),
-            Row("4.2-sequence-headers", "ts_header_key_sequence_id, _start, _end", RARE, S),
+            Row("4.2-sequence-headers", "ts_header_key_sequence_id, _start, _end", RARE, V, SAME),
+            Row(
+                "4.2-sequence-headers-in-workers",
+                "workers must be told these names in TS_REQUEST_SEQUENCE_ID, _START, _END",
+                RARE,
+                V,
+                DIFFERENT,
+                "they are told by the server; such a variable still has the last word",
+            ),
             Row("4.2-ipex", "ipex_*: passed to workers", RARE, S, SAME),
             Row(
                 "4.2-cpu-launcher",

@@ -1,6 +1,6 @@
 """Section 7: the contract with handlers."""
 
-from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, S, Section, V
+from tests.compat.inventory.row import MUST, RARE, SAME, SHOULD, Row, S, Section, V
 
 SECTIONS = (
     Section(
@@ -27,8 +27,8 @@ SECTIONS = (
             Row("7.2-request-headers", "get_request_header, get_all_request_header", MUST, V),
             Row("7.2-response", "set_response_…, get_response_…", MUST, V),
             Row("7.2-metrics", "metrics, metrics.request_ids", MUST, V),
-            Row("7.2-cl-socket", "cl_socket", SHOULD, S),
-            Row("7.2-sequences", "stopping_criteria, get_sequence_id, …", RARE, V),
+            Row("7.2-cl-socket", "cl_socket", SHOULD, V, SAME),
+            Row("7.2-sequences", "stopping_criteria, get_sequence_id, …", RARE, V, SAME),
         ),
     ),
     Section(

@@ -64,6 +64,24 @@ class Receiver(Protocol):
         """Return how many bytes a PART or END frame may have."""
 
 
+class Link(Protocol):
+    """The part of a link that a lane uses."""
+
+    receiver: Receiver | None
+
+    def send(self, parts: Sequence[Buffer]) -> None:
+        """Write one frame."""
+
+    def pause(self) -> None:
+        """Read no more."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def close(self) -> None:
+        """Close the socket without telling anyone."""
+
+
 class WorkerLink(asyncio.Protocol):
     """An asyncio protocol over the front's end of a worker's socket.
 

@@ -200,7 +200,7 @@ class Supervisor:
             name=name,
             directory=str(package.directory),
             wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
-            additions=worker_environment.for_sequences(self._sequence_headers)
+            additions=worker_environment.for_sequences(self._environment, self._sequence_headers)
             | worker_environment.additions(
                 self._environment,
                 spec.env,
@@ -230,6 +230,7 @@ class Supervisor:
     ) -> dict[str, Any]:
         device = devices[0] if devices else None
         own = device is not None and self._sees_its_own(package)
+        mode = read_mode(package.config)
         return {
             "model": spec.model,
             "version": spec.version,
@@ -239,7 +240,8 @@ class Supervisor:
             "modelConfig": dict(package.config),
             "batchSize": spec.batching.max_size,
             "splitJsonArrays": spec.split_json_arrays,
-            "continuousBatching": read_mode(package.config).continuous,
+            "continuousBatching": mode.continuous,
+            "asyncCommunication": mode.concurrent,
             "gpuId": 0 if own else device,
             "deviceType": "cpu" if device is None else "gpu",
             "decodeInputRequest": self._settings.decode_input_request,

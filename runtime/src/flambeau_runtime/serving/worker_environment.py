@@ -45,15 +45,16 @@ def for_template(base: Mapping[str, str], threads: int) -> dict[str, str]:
     return {**base, **additions(base, {}, threads), **own}
 
 
-def for_sequences(headers: SequenceHeaders) -> dict[str, str]:
+def for_sequences(base: Mapping[str, str], headers: SequenceHeaders) -> dict[str, str]:
     """Return by which a handler's context knows the headers of sequences, where they are others."""
     if headers == USUAL_HEADERS:
         return {}
-    return {
+    names = {
         "TS_REQUEST_SEQUENCE_ID": headers.id,
         "TS_REQUEST_SEQUENCE_START": headers.start,
         "TS_REQUEST_SEQUENCE_END": headers.end,
     }
+    return {variable: name for variable, name in names.items() if variable not in base}
 
 
 def thread_count(base: Mapping[str, str], share: int) -> int:

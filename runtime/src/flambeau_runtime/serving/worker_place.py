@@ -13,6 +13,7 @@ from typing import Any
 
 from flambeau_runtime.errors import DeadlineExceeded, LoadFailed, WorkerLost
 from flambeau_runtime.serving.batching import JobQueue
+from flambeau_runtime.serving.concurrent import Team
 from flambeau_runtime.serving.continuous import ContinuousLane
 from flambeau_runtime.serving.crash_budget import CrashBudget
 from flambeau_runtime.serving.desired import VersionSpec
@@ -70,7 +71,7 @@ class WorkerPlace:
         self._site = site
         self._started_at = time.time()  # noqa: TID251  shown to people, never subtracted
         self._process: WorkerProcess | None = None
-        self._lane: Lane | None = None
+        self._lane: Lane | Team | None = None
         self._busy_s = 0.0
         self._delay_s: float | None = None
         self._poke = asyncio.Event()
@@ -229,8 +230,7 @@ class WorkerPlace:
     ) -> LaneEnd | None:
         if self.state is not WorkerState.READY:
             return None
-        lane_class = ContinuousLane if self._site.mode.continuous else Lane
-        lane = self._lane = lane_class(
+        lane = self._lane = _lane_class(self._site.mode)(
             self._site.queue,
             link,
             lambda end: _resolve(lost, end),
@@ -310,6 +310,12 @@ class WorkerPlace:
     def _advance(self, event: WorkerEvent) -> None:
         self.state = advance(self.state, event)
         self._site.changed()
+
+
+def _lane_class(mode: Mode) -> type[Lane] | type[Team]:
+    if mode.concurrent:
+        return Team
+    return ContinuousLane if mode.continuous else Lane
 
 
 def _resolve(future: asyncio.Future[LaneEnd], end: LaneEnd) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -85,6 +86,31 @@ class LoadedHandler:
             return self._run_with_lists(rows, data)
         return self._answer(data)
 
+    async def run_concurrently(self, rows: Sequence[Row], context: Context) -> list[RowResult]:
+        """Run a handler that is a coroutine on one batch, beside others; `run` in the rest."""
+        context.begin(rows)
+        processors = context.request_processor
+        data = [
+            read_row(row, processor, self._decode)
+            for row, processor in zip(rows, processors, strict=True)
+        ]
+        begun = time.perf_counter()
+        try:
+            results = self._handle(data, context)
+            if inspect.isawaitable(results):
+                results = await results
+        except Exception as error:
+            if not isinstance(error, ReaderLeft):
+                log.exception("the handler raised on a batch of %d", len(rows))
+            raise read_fault(error) from error
+        finally:
+            self._prediction_ms = (time.perf_counter() - begun) * 1000
+        _check(results, len(rows))
+        return [
+            row_result(encode(result), processor)
+            for result, processor in zip(results, processors, strict=True)
+        ]
+
     def drain_metrics(self) -> list[dict[str, Any]]:
         """Return what was measured since the last call, ready for a METRICS frame.
 
@@ -148,17 +174,7 @@ class LoadedHandler:
             raise read_fault(error) from error
         finally:
             self._prediction_ms = (time.perf_counter() - begun) * 1000
-        if not isinstance(results, list):
-            raise PredictionFailed(
-                f"Invalid model predict output: a handler returns a list with one result per "
-                f"request, this one returned {type(results).__name__}"
-            )
-        if len(results) != asked:
-            raise PredictionFailed(
-                f"number of batch response mismatched: the handler returned {len(results)} "
-                f"results for {asked} requests"
-            )
-        return results
+        return _check(results, asked)
 
     def _run_with_lists(self, rows: Sequence[Row], data: Data) -> list[RowResult]:
         whole: PredictionFailed | None = None
@@ -229,6 +245,21 @@ class LoadedHandler:
         if results:
             self._split.accepted_split()
         return row_result(body, first or RequestProcessor())
+
+
+def _check(results: object, asked: int) -> list[Any]:
+    """Return the results if they are as many as there are requests."""
+    if not isinstance(results, list):
+        raise PredictionFailed(
+            f"Invalid model predict output: a handler returns a list with one result per "
+            f"request, this one returned {type(results).__name__}"
+        )
+    if len(results) != asked:
+        raise PredictionFailed(
+            f"number of batch response mismatched: the handler returned {len(results)} "
+            f"results for {asked} requests"
+        )
+    return results
 
 
 def load(message: Mapping[str, Any]) -> LoadedHandler:
