@@ -6,6 +6,7 @@ comes from wrk (Debian's package `wrk`) with one thread. Nothing else should run
 
     python -m bench                      all cases, 7 rounds
     python -m bench --case tiny --rounds 3 --seconds 1
+    python -m bench --before v0.1.0      another commit's runtime in the same rounds
     python -m bench --json results.json
 """
 
@@ -21,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.servers import HERE, Case, start_flambeau, start_mosec
+from bench.servers import HERE, Case, prepare_before, start_flambeau, start_mosec
 
 EXAMPLE = HERE.parent / "examples" / "classifier"
 FEATURES = [13.2, 1.78, 2.14, 11.2, 100.0, 2.65, 2.76, 0.26, 1.28, 4.38]
@@ -106,9 +107,14 @@ def bare(case: Case, seconds: float) -> float:
     return float(done.stdout.split()[-1])
 
 
-def run_case(case: Case, rounds: int, seconds: int) -> dict:
-    """Measure one case and return every figure of every round."""
+def run_case(case: Case, rounds: int, seconds: int, before: Path | None = None) -> dict:
+    """Measure one case and return every figure of every round.
+
+    `before` is the Python of another checkout, whose runtime goes round with the others.
+    """
     servers = [start_flambeau(case), start_flambeau(case, "self"), start_mosec(case)]
+    if before is not None:
+        servers.append(start_flambeau(case, "before", before))
     results: dict = {"bare_rows_per_s": bare(case, seconds), "clients": {}}
     try:
         for clients in case.clients:
@@ -131,6 +137,21 @@ def ratio(rows: dict, top: str, bottom: str, key: str = "rps") -> tuple[float, f
     """Return median, lowest and highest of the ratios within each round."""
     ratios = [a[key] / b[key] for a, b in zip(rows[top], rows[bottom], strict=True)]
     return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def before_table(results: dict[str, dict]) -> str:
+    """Return the Markdown table of this checkout beside the other commit."""
+    lines = ["| case | clients | requests/s, ratio to before (lowest to highest) | self/self |"]
+    lines.append("|---|---|---|---|")
+    for name, result in results.items():
+        for clients, rows in result["clients"].items():
+            median, low, high = ratio(rows, "flambeau", "before")
+            noise, noise_low, noise_high = ratio(rows, "self", "flambeau")
+            lines.append(
+                f"| {name} | {clients} | **{median:.2f}** ({low:.2f} to {high:.2f}) "
+                f"| {noise:.2f} ({noise_low:.2f} to {noise_high:.2f}) |"
+            )
+    return "\n".join(lines)
 
 
 def table(results: dict[str, dict], wanted: dict[str, dict[int, float]]) -> str:
@@ -171,6 +192,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", help="only this case (repeatable)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=2, help="of load per measurement")
+    parser.add_argument("--before", metavar="REF", help="a commit to measure this one against")
     parser.add_argument("--json", type=Path, help="write every figure of every round here")
     options = parser.parse_args()
     if not shutil.which("wrk"):
@@ -180,11 +202,16 @@ def main() -> None:
     chosen = [case for case in cases() if not options.case or case.name in options.case]
     if not chosen:
         raise SystemExit(f"no such case; there are: {', '.join(c.name for c in cases())}")
+    before = prepare_before(options.before) if options.before else None
     started = time.monotonic()
-    results = {case.name: run_case(case, options.rounds, options.seconds) for case in chosen}
+    results = {
+        case.name: run_case(case, options.rounds, options.seconds, before) for case in chosen
+    }
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     print(table(results, {case.name: case.expected for case in chosen}))
+    if before is not None:
+        print(f"\n{before_table(results)}")
     print(f"\n{options.rounds} rounds, {time.monotonic() - started:.0f} s")
 
 

@@ -96,8 +96,24 @@ def archive(case: Case) -> Path:
     return BUILD / f"{case.name}.mar"
 
 
-def start_flambeau(case: Case, name: str = "flambeau") -> Server:
-    """Start flambeau-runtime with the case's archive and wait for its first right answer."""
+def prepare_before(ref: str) -> Path:
+    """Check a commit out below `bench/build`, with an environment of its own; return its Python."""
+    found = ["git", "rev-parse", "--verify", f"{ref}^{{commit}}"]
+    commit = subprocess.run(found, cwd=HERE, check=True, capture_output=True, text=True).stdout
+    checkout = BUILD / f"before-{commit[:12]}"
+    if not checkout.exists():
+        BUILD.mkdir(exist_ok=True)
+        added = ["git", "worktree", "add", "--detach", checkout, commit.strip()]
+        subprocess.run(added, cwd=HERE, check=True)
+    subprocess.run(["make", "-C", checkout, "setup"], check=True, stdout=subprocess.DEVNULL)
+    return checkout / ".venv" / "bin" / "python"
+
+
+def start_flambeau(case: Case, name: str = "flambeau", python: str | Path = "") -> Server:
+    """Start flambeau-runtime with the case's archive and wait for its first right answer.
+
+    `python` is that of another checkout's environment, by default this one's.
+    """
     state = BUILD / f"state-{case.name}-{name}"
     state.mkdir(parents=True, exist_ok=True)
     listening = state / "listening.json"
@@ -107,7 +123,7 @@ def start_flambeau(case: Case, name: str = "flambeau") -> Server:
     log = (BUILD / f"{case.name}-{name}.log").open("wb")
     process = subprocess.Popen(
         [
-            *(BIN / "flambeau-runtime", "--state-dir", state, "--models"),
+            *(python or sys.executable, "-m", "flambeau_runtime", "--state-dir", state, "--models"),
             *(f"{case.name}={archive(case)}", "--ts-config", settings),
             *("--inference-address", "127.0.0.1:0", "--management-address", "127.0.0.1:0"),
             *("--metrics-address", "127.0.0.1:0"),

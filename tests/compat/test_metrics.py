@@ -44,7 +44,7 @@ def test_the_page_is_prometheus_text(server):
         ),
         pytest.param(
             "ts_inference_latency_microseconds",
-            {"model_name": "classifier", "model_version": "1.0"},
+            {"model_name": "classifier", "model_version": "default"},
             id="latencies as TorchServe sums them",
         ),
         pytest.param(

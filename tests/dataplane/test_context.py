@@ -4,6 +4,9 @@ import pytest
 
 from flambeau_runtime.worker.context import Context, Row
 from flambeau_runtime.worker.metrics import Dimension, HandlerMetrics, MetricTypes
+from ts.metrics.metric import Metric
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+from ts.service import emit_metrics
 
 
 @pytest.fixture
@@ -85,11 +88,11 @@ def metrics():
 
 BOTH = "id-0,id-1"
 MEASURED = [
-    ("counts", lambda m: m.add_counter("N", 2), "count", "counter", BOTH),
-    ("times of one row", lambda m: m.add_time("N", 2, 1), "ms", "gauge", "id-1"),
-    ("times in seconds", lambda m: m.add_time("N", 2, None, "s"), "s", "gauge", BOTH),
-    ("sizes", lambda m: m.add_size("N", 2, unit="kB"), "kB", "gauge", BOTH),
-    ("percentages", lambda m: m.add_percent("N", 2), "percent", "gauge", BOTH),
+    ("counts", lambda m: m.add_counter("N", 2), "Count", "counter", BOTH),
+    ("times of one row", lambda m: m.add_time("N", 2, 1), "Milliseconds", "gauge", "id-1"),
+    ("times in seconds", lambda m: m.add_time("N", 2, None, "s"), "Seconds", "gauge", BOTH),
+    ("sizes", lambda m: m.add_size("N", 2, unit="kB"), "Kilobytes", "gauge", BOTH),
+    ("percentages", lambda m: m.add_percent("N", 2), "Percent", "gauge", BOTH),
     (
         "anything else",
         lambda m: m.add_metric("N", 2, "hops", metric_type=MetricTypes.HISTOGRAM),
@@ -123,7 +126,8 @@ def test_dimensions_of_the_handler_go_before_the_usual_ones(metrics):
     metrics.add_error("Bad")
     counted, error = metrics.drain()
     assert counted["dimensions"] == [("Level", "Deep"), ("K", "5"), ("ModelName", "m")]
-    assert error["dimensions"] == [("Level", "Error"), ("ModelName", "m")]
+    assert (error["dimensions"], error["unit"]) == ([("Level", "Error")], "unit")
+    assert error["requestId"] == ""
 
 
 def test_a_declared_metric_is_found_again_and_has_its_own_dimensions(metrics):
@@ -138,18 +142,52 @@ def test_a_declared_metric_is_found_again_and_has_its_own_dimensions(metrics):
         pytest.param(lambda m: m.add_time("N", 1, unit="hours"), id="a unit that is no time"),
         pytest.param(lambda m: m.add_size("N", 1, unit="ms"), id="a unit that is no size"),
         pytest.param(lambda m: m.get_metric("Unknown"), id="a metric nobody declared"),
+        pytest.param(lambda m: m.add_metric_to_cache(5, "count"), id="a name that is no text"),
+        pytest.param(
+            lambda m: m.add_metric_to_cache("N", "count", "A"), id="names that are no list"
+        ),
+        pytest.param(lambda m: m.get_metric("N", "counter"), id="a type that is a word"),
+    ],
+)
+def test_wrong_measurements_raise_in_the_handler(metrics, wrong):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        wrong(metrics)
+    assert metrics.drain() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
         pytest.param(
             lambda m: m.add_metric_to_cache("N", "count", ["A"]).add_or_update(1), id="no dimension"
         ),
         pytest.param(
             lambda m: m.add_metric_to_cache("N", "count").add_or_update(-1), id="a falling counter"
         ),
+        pytest.param(lambda m: m.add_counter("N", -1), id="a falling counter by its short name"),
     ],
 )
-def test_wrong_measurements_raise_in_the_handler(metrics, wrong):
-    with pytest.raises((ValueError, KeyError)):
-        wrong(metrics)
+def test_a_value_that_cannot_be_is_logged_and_fails_no_request(metrics, wrong, caplog):
+    wrong(metrics)
     assert metrics.drain() == []
+    assert "metric N was not updated" in caplog.text
+
+
+def test_metrics_of_old_reach_the_context_of_this_worker():
+    context = Context("m", ".", {}, 1, None)
+    emit_metrics([Metric("Old", 3, "ms", [Dimension("K", "v")], "id-7")])
+    (update,) = context.metrics.drain()
+    assert (update["name"], update["value"], update["requestId"]) == ("Old", 3.0, "id-7")
+    assert (update["unit"], update["dimensions"]) == ("Milliseconds", [("K", "v")])
+
+
+def test_a_metrics_file_declares_metrics_for_a_unit_test(tmp_path):
+    path = tmp_path / "metrics.yaml"
+    path.write_text("model_metrics:\n  gauge: [{name: Load, unit: ms, dimensions: [Kind]}]\n")
+    metrics = MetricsCacheYamlImpl(str(path))
+    metrics.initialize_cache()
+    metrics.get_metric("Load", MetricTypes.GAUGE).add_or_update(1, ["cold"])
+    assert metrics.drain()[0]["dimensions"] == [("Kind", "cold")]
 
 
 def test_measurements_without_end_do_not_eat_the_memory(metrics):

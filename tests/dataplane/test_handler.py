@@ -287,9 +287,9 @@ def test_measurements_are_drained_once(load):
     loaded.run([json_row(1, "a"), json_row(2, "b")])
     rows, time = loaded.drain_metrics()
     assert (rows["name"], rows["value"], rows["type"]) == ("Rows", 2.0, "counter")
-    assert (rows["unit"], rows["requestId"]) == ("count", "a,b")
+    assert (rows["unit"], rows["requestId"]) == ("Count", "a,b")
     assert rows["dimensions"] == [("ModelName", "m"), ("Level", "Model")]
-    assert (time["name"], time["type"], time["unit"]) == ("PredictionTime", "gauge", "ms")
+    assert (time["name"], time["type"], time["unit"]) == ("PredictionTime", "gauge", "Milliseconds")
     assert loaded.drain_metrics() == []
 
 

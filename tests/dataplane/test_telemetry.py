@@ -7,10 +7,20 @@ import re
 import pytest
 from prometheus_client import CollectorRegistry
 
-from flambeau_runtime.api.machine import HOST_GAUGES, Machine, parse_devices
+from flambeau_runtime.api.machine import (
+    MACHINE_FAMILIES,
+    Machine,
+    Reading,
+    look_at_machine,
+    make_look,
+    parse_devices,
+    parse_lines,
+)
 from flambeau_runtime.api.metrics import RuntimeCollector, render
-from flambeau_runtime.serving.counters import Histogram
-from flambeau_runtime.telemetry import HANDLER_SERIES_KEPT, Telemetry, VersionMetrics
+from flambeau_runtime.metric_families import SERIES_KEPT
+from flambeau_runtime.serving.counters import Counters, Histogram
+from flambeau_runtime.settings import Family, MetricsFile, MetricsMode, Settings
+from flambeau_runtime.telemetry import Telemetry, VersionMetrics, make_telemetry
 
 GUIDE_NAMES = {
     "ts_inference_requests_total",
@@ -27,15 +37,16 @@ TORCHSERVE_NAMES = {
     "Requests4XX",
     "Requests5XX",
     "QueueTime",
+    "WorkerThreadTime",
     "WorkerLoadTime",
-    "GPUMemoryUsed",
-    "GPUUtilization",
-    *HOST_GAUGES,
+    "HandlerTime",
+    "PredictionTime",
+    *MACHINE_FAMILIES,
 }
 
 
 def measured(name="Seen", kind="counter", value=1.0, **dimensions):
-    pairs = [[key, text] for key, text in dimensions.items()]
+    pairs = [[key, text] for key, text in {**dimensions, "ModelName": "m"}.items()]
     return {"name": name, "unit": "ms", "type": kind, "value": value, "dimensions": pairs}
 
 
@@ -46,23 +57,21 @@ def one_version(latencies_ms=()) -> VersionMetrics:
     return VersionMetrics(
         model="classifier",
         version="1.0",
-        requests=len(latencies_ms),
         errors=0,
         latency=latency,
         queue=queue,
-        latency_us=latency.sum_ms * 1000,
-        queue_us=0.0,
         queue_wait_ms=0.0,
+        batch_ms=0.0,
         workers=2,
     )
 
 
 def page(telemetry, names=()) -> str:
     registry = CollectorRegistry()
-    registry.register(RuntimeCollector(telemetry))
-    machine = Machine()
+    machine = Machine(look_at_machine, telemetry.recorder)
     machine.read()
     registry.register(machine)
+    registry.register(RuntimeCollector(telemetry, telemetry.recorder))
     return render(registry.collect(), names).decode()
 
 
@@ -125,27 +134,27 @@ def test_only_named_samples_are_shown_when_names_are_given():
 )
 def test_what_a_handler_measures_reaches_the_page(kind, values, shown):
     telemetry = Telemetry()
-    telemetry.handler_measured("m", [measured(kind=kind, value=value) for value in values])
+    telemetry.handler_measured([measured(kind=kind, value=value) for value in values])
     found = samples(page(telemetry))
     assert {key: found[key] for key in shown} == pytest.approx(shown)
 
 
-def test_a_handlers_dimensions_go_before_the_default_ones():
+def test_a_handlers_dimensions_keep_their_order_and_the_host_comes_last():
     telemetry = Telemetry()
-    telemetry.handler_measured("m", [measured(Level="Error", Kind='quo"te')])
-    assert 'Seen{ModelName="m",Level="Error",Kind="quo\\"te",Hostname=' in page(telemetry)
+    telemetry.handler_measured([measured(Level="Error", Kind='quo"te')])
+    assert 'Seen{Level="Error",Kind="quo\\"te",ModelName="m",Hostname=' in page(telemetry)
 
 
 def test_a_name_that_prometheus_would_refuse_is_spelled_with_underscores():
     telemetry = Telemetry()
-    telemetry.handler_measured("m", [measured("9 lives-left")])
+    telemetry.handler_measured([measured("9 lives-left")])
     assert samples(page(telemetry))["_9_lives_left", ""] == 1
 
 
 def test_two_kinds_under_one_name_do_not_break_the_page():
     telemetry = Telemetry()
-    telemetry.handler_measured("a", [measured(kind="counter", value=1)])
-    telemetry.handler_measured("b", [measured(kind="gauge", value=9)])
+    telemetry.handler_measured([measured(kind="counter", value=1)])
+    telemetry.handler_measured([measured(kind="gauge", value=9)])
     assert samples(page(telemetry))["Seen", ""] == 1
 
 
@@ -160,16 +169,19 @@ def test_two_kinds_under_one_name_do_not_break_the_page():
 )
 def test_a_senseless_update_is_counted_and_passed_by(update):
     telemetry = Telemetry()
-    telemetry.handler_measured("m", [update, measured("Good")])
+    telemetry.handler_measured([update, measured("Good")])
     assert telemetry.handler_updates_refused == 1
-    assert [metric.name for metric in telemetry.handler_metrics()] == ["Good"]
+    assert [family.name for family, series in telemetry.handler_store.collect() if series] == [
+        "Good"
+    ]
 
 
 def test_a_handler_that_labels_by_request_cannot_fill_the_memory():
     telemetry = Telemetry()
-    updates = (measured(Request=str(number)) for number in range(HANDLER_SERIES_KEPT + 5))
-    telemetry.handler_measured("m", updates)
-    assert len(telemetry.handler_metrics()) == HANDLER_SERIES_KEPT
+    updates = (measured(Request=str(number)) for number in range(SERIES_KEPT + 5))
+    telemetry.handler_measured(updates)
+    shown = {family.name: series for family, series in telemetry.handler_store.collect()}
+    assert len(shown["Seen"]) == SERIES_KEPT
     assert telemetry.handler_updates_refused == 5
 
 
@@ -178,3 +190,146 @@ def test_devices_are_read_from_nvidias_table():
     assert first["ts_gpu_memory_used_bytes"] == str(1024 * 1024 * 1024.0)
     assert first["GPUMemoryUtilization"] == "25.0"
     assert (second["index"], second["GPUUtilization"]) == ("1", "0.0")
+
+
+def test_requests_are_counted_under_the_version_that_they_name():
+    telemetry = Telemetry()
+    counters = Counters(telemetry.asked_of("m", "1.0"), telemetry.asked_of("m", "default"))
+    counters.answered(200, latency_s=0.002, queue_s=0.001, named=True)
+    counters.failed(latency_s=0.001, queue_s=0.0)
+    assert (counters.requests, counters.errors) == (2, 1)
+    text = page(telemetry)
+    assert re.search(
+        r'ts_inference_requests_total{model_name="m",model_version="1.0",hostname="[^"]+",} 1.0\n',
+        text,
+    )
+    assert re.search(r'ts_inference_latency_microseconds{[^}]*"default"[^}]*} 1000.0\n', text)
+
+
+def test_what_was_asked_of_a_model_outlives_its_versions():
+    telemetry = Telemetry()
+    for version in ("1.0", "2.0"):
+        counters = Counters(telemetry.asked_of("m", version), telemetry.asked_of("m", "default"))
+        counters.answered(200, 0.001, 0.0)
+    assert samples(page(telemetry))["ts_inference_requests_total", ""] == 2
+
+
+# a metrics file and the modes
+
+
+FILE = MetricsFile(
+    front=(
+        Family("ts_inference_requests_total", "counter", "Count", ("model", "version", "host")),
+        Family("QueueTime", "histogram", "Milliseconds", ("Level", "Hostname")),
+    ),
+    model=(Family("Seen", "gauge", "things", ("ModelName",)),),
+)
+
+
+def recorded(mode=MetricsMode.PROMETHEUS, file=FILE, auto_detect=None):
+    telemetry = make_telemetry(
+        Settings(metrics_mode=mode, metrics_file=file, metrics_auto_detect=auto_detect)
+    )
+    accounts = telemetry.asked_of("m", "1.0"), telemetry.asked_of("m", "default")
+    Counters(*accounts, telemetry.recorder).answered(200, 0.002, 0.001)
+    if telemetry.access is not None:
+        telemetry.access("127.0.0.1:1", "GET", "/ping", 200, 0.1)
+    telemetry.handler_measured([measured(), measured("Other")])
+    return telemetry
+
+
+def test_a_metrics_file_takes_the_place_of_what_is_built_in():
+    text = page(recorded())
+    shown = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    assert {"ts_inference_requests_total", "QueueTime", "Seen"} <= shown
+    assert not shown & {"Requests2XX", "MemoryUsed", "PredictionTime", "Other"}
+    assert 'ts_inference_requests_total{model="m",version="default",host=' in text
+
+
+def test_a_metrics_file_may_make_a_histogram_of_a_gauge():
+    found = samples(page(recorded()))
+    assert (found["QueueTime_bucket", "0.75"], found["QueueTime_bucket", "1.0"]) == (0, 1)
+    assert found["QueueTime_sum", ""] == 1
+
+
+def test_kind_and_unit_of_a_handlers_metric_are_those_of_the_file():
+    text = page(recorded())
+    assert "# HELP Seen Torchserve prometheus gauge metric with unit: things" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "auto_detect", "shown"),
+    [
+        pytest.param(None, None, True, id="without a file everything is shown"),
+        pytest.param(None, False, False, id="unless that is switched off"),
+        pytest.param(FILE, None, False, id="a file says what is shown"),
+        pytest.param(FILE, True, True, id="unless what it leaves out is detected"),
+    ],
+)
+def test_what_no_file_names_is_shown_or_not(file, auto_detect, shown):
+    found = samples(page(recorded(file=file, auto_detect=auto_detect)))
+    assert (("Other", "") in found) is shown
+
+
+def test_the_legacy_mode_shows_the_ts_counters_only():
+    found = {name for name, _ in samples(page(recorded(MetricsMode.LEGACY, file=None)))}
+    theirs = {name for name in found if not name.startswith("ts_inference_latency_ms")}
+    assert {"ts_inference_requests_total", "ts_queue_latency_microseconds"} <= theirs
+    assert not theirs & {"Requests2XX", "QueueTime", "MemoryUsed", "Seen", "Other"}
+
+
+def test_the_log_mode_writes_a_line_per_measurement(caplog):
+    caplog.set_level("INFO")
+    telemetry = recorded(MetricsMode.LOG, file=None)
+    telemetry.worker_loaded("W-9000-m_1.0", 12.6)
+    lines = {record.name.rpartition(".")[2]: [] for record in caplog.records}
+    for record in caplog.records:
+        host = telemetry.recorder.hostname
+        line = record.line.replace(f"hostname:{host}", "hostname:h")
+        lines[record.name.rpartition(".")[2]].append(line)
+    assert lines["ts_metrics"] == [
+        "ts_inference_requests_total.Count:1.0|#model_name:m,model_version:default|#hostname:h,timestamp:",
+        "ts_inference_latency_microseconds.Microseconds:2000.0|#model_name:m,model_version:default|#hostname:h,timestamp:",
+        "ts_queue_latency_microseconds.Microseconds:1000.0|#model_name:m,model_version:default|#hostname:h,timestamp:",
+        "QueueTime.Milliseconds:1.0|#Level:Host|#hostname:h,timestamp:",
+        "Requests2XX.Count:1.0|#Level:Host|#hostname:h,timestamp:",
+        "WorkerLoadTime.Milliseconds:13.0|#WorkerName:W-9000-m_1.0,Level:Host|#hostname:h,timestamp:",
+    ]
+    assert lines["model_metrics"] == [
+        f"{name}.ms:1.0|#ModelName:m|#hostname:h,requestID:null,timestamp:"
+        for name in ("Seen", "Other")
+    ]
+
+
+# the machine
+
+
+def test_a_script_of_the_users_own_measures_the_machine(tmp_path):
+    script = tmp_path / "measure.py"
+    script.write_text(
+        "import sys\n"
+        "print('CPUUtilization.Percent:12.5|#Level:Host|#hostname:h,timestamp:1')\n"
+        "print('GPUMemoryUsed.Megabytes:7|#Level:Host,device_id:3|#hostname:h,1')\n"
+        "print('nonsense', sys.argv[1])\n"
+    )
+    look = make_look(Settings(system_metrics_cmd=f"{script} --gpu"))
+    assert look() == [Reading("CPUUtilization", 12.5), Reading("GPUMemoryUsed", 7.0, "3")]
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit(3)", "print('no'); import nobody_has_this"])
+def test_a_script_that_fails_measures_nothing_and_says_so(tmp_path, body, caplog):
+    script = tmp_path / "measure.py"
+    script.write_text(body)
+    assert make_look(Settings(system_metrics_cmd=str(script)))() == ()
+    assert "system_metrics_cmd failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "line", ["", "Name", "Name.Unit:many|#Level:Host|#x", "x" * 10_000, "a.b:|#|#"]
+)
+def test_lines_that_are_no_measurement_are_passed_by(line):
+    assert list(parse_lines(line)) == []
+
+
+def test_nobody_looks_at_the_machine_when_that_is_switched_off():
+    assert make_look(Settings(system_metrics=False))() == ()

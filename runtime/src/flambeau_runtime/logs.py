@@ -28,6 +28,23 @@ FRONT = "flambeau_runtime"
 MODEL_OUTPUT = "flambeau_runtime.serving.worker_output"
 """What workers print, a record per line: the field `line` is it; `model_log.log`."""
 
+FRONT_METRICS = f"{FRONT}.ts_metrics"
+MODEL_METRICS = f"{FRONT}.model_metrics"
+"""Measurements, a record per line: `ts_metrics.log` and `model_metrics.log`; the field `line` ends
+where the time goes (`recorder.py`)."""
+
+_FILES = {
+    FRONT_METRICS: "ts_metrics.log",
+    MODEL_METRICS: "model_metrics.log",
+    MODEL_OUTPUT: "model_log.log",
+}
+_LOGGERS = {
+    FRONT_METRICS: "TS_METRICS",
+    MODEL_METRICS: "MODEL_METRICS",
+    MODEL_OUTPUT: "MODEL_LOG",
+}
+"""What TorchServe calls them; all else goes to `ts_log.log`, under its own name."""
+
 FILE_BYTES = 100 * 1024 * 1024
 FILES_KEPT = 5
 LINES_WAITING = 10_000
@@ -77,8 +94,9 @@ class TorchServeLines(logging.Formatter):
         """Return the record in the layout of TorchServe's `ts_log.log` and `model_log.log`."""
         fields = extra_fields(record)
         thread = fields.pop("worker", record.threadName)
-        logger = "MODEL_LOG" if record.name == MODEL_OUTPUT else record.name
-        said = fields.pop("line", record.getMessage())
+        logger = _LOGGERS.get(record.name, record.name)
+        said = fields.pop("line", None)
+        said = record.getMessage() if said is None else _measured(record, str(said))
         level = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(record.levelname, record.levelname)
         tail = "".join(f" {name}={value}" for name, value in fields.items())
         start = f"{_local_time(record.created)} [{level:<5}] {thread} {logger} - "
@@ -86,6 +104,21 @@ class TorchServeLines(logging.Formatter):
         if traceback := _traceback(record):
             line += f"\n{traceback}"
         return line
+
+
+class MetricLines(logging.Formatter):
+    """TorchServe's layout of measurements: time, a hyphen, the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of a metrics log."""
+        line = _measured(record, str(extra_fields(record).get("line", "")))
+        return f"{_local_time(record.created)} - {line}"
+
+
+def _measured(record: logging.LogRecord, line: str) -> str:
+    """Return the line of a record; a measurement's ends in its time, in seconds."""
+    measures = record.name in {FRONT_METRICS, MODEL_METRICS}
+    return f"{line}{int(record.created)}" if measures else line
 
 
 class _Forwarder(logging.handlers.QueueHandler):
@@ -160,28 +193,29 @@ def _rolling(path: Path, formatter: logging.Formatter) -> logging.Handler:
     return handler
 
 
-def _only_model_output(record: logging.LogRecord) -> bool:
-    return record.name == MODEL_OUTPUT
-
-
-def _no_model_output(record: logging.LogRecord) -> bool:
-    return record.name != MODEL_OUTPUT
-
-
-def _torchserve_files(log_dir: Path) -> list[logging.Handler]:
+def _torchserve_files(log_dir: Path, metrics_dir: Path) -> list[logging.Handler]:
     try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        (log_dir / "ts_log.log").touch()
+        for folder in (log_dir, metrics_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        for file in ("ts_log.log", "model_log.log"):
+            (log_dir / file).touch()
+        for file in ("ts_metrics.log", "model_metrics.log"):
+            (metrics_dir / file).touch()
     except OSError as error:
         raise InvalidSettings(
-            f"{log_dir}: logs cannot be written there ({error.strerror}): start in a folder of your"
-            " own, or name one with LOG_LOCATION"
+            f"{error.filename}: logs cannot be written there ({error.strerror}): start in a folder"
+            " of your own, or name one with LOG_LOCATION and METRICS_LOCATION"
         ) from None
     server = _rolling(log_dir / "ts_log.log", TorchServeLines())
-    server.addFilter(_no_model_output)
-    model = _rolling(log_dir / "model_log.log", TorchServeLines())
-    model.addFilter(_only_model_output)
-    return [server, model]
+    server.addFilter(lambda record: record.name not in _FILES)
+    handlers = [server]
+    for name, file in _FILES.items():
+        measures = name in {FRONT_METRICS, MODEL_METRICS}
+        folder, lines = (metrics_dir, MetricLines()) if measures else (log_dir, TorchServeLines())
+        handler = _rolling(folder / file, lines)
+        handler.addFilter(logging.Filter(name))
+        handlers.append(handler)
+    return handlers
 
 
 def _stream(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
@@ -192,13 +226,18 @@ def _stream(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
 
 @contextmanager
 def writing(
-    log_dir: Path | None, level: str = "INFO", *, console: bool = True
+    log_dir: Path | None,
+    level: str = "INFO",
+    *,
+    console: bool = True,
+    metrics_dir: Path | None = None,
 ) -> Iterator[AccessLog | None]:
     """Write log lines until the block is left.
 
     Args:
         log_dir: TorchServe's files are written there; None means JSON lines on stdout.
         level: the lowest level that is written.
+        metrics_dir: where the logs of measurements are written, if not in `log_dir`.
         console: with `log_dir`, also show the lines on stdout (TorchServe in the foreground does).
 
     Yields:
@@ -209,7 +248,7 @@ def writing(
     if log_dir is None:
         handlers.append(_stream(sys.stdout, JsonLines()))
     else:
-        handlers.extend(_torchserve_files(log_dir))
+        handlers.extend(_torchserve_files(log_dir, metrics_dir or log_dir))
         access = AccessLog(_rolling(log_dir / "access_log.log", _AccessLines()))
         if console:
             handlers.append(_stream(sys.stdout, TorchServeLines()))

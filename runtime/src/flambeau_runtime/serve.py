@@ -36,8 +36,8 @@ from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.start_models import StartModels, workers_at_start
 from flambeau_runtime.serving.supervisor import Supervisor
-from flambeau_runtime.settings import Address, Settings
-from flambeau_runtime.telemetry import Telemetry, VersionMetrics
+from flambeau_runtime.settings import Address, MetricsMode, Settings
+from flambeau_runtime.telemetry import Telemetry, VersionMetrics, make_telemetry
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,17 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
     """
     with (
         state_dir.held(settings) as complete,
-        logs.writing(settings.log_dir, log_level, console=on_started is None) as access,
+        logs.writing(
+            settings.log_dir,
+            log_level,
+            console=on_started is None,
+            metrics_dir=settings.metrics_dir,
+        ) as access,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        telemetry = Telemetry()
-        telemetry.access = access.note if access else None
+        telemetry = make_telemetry(complete)
+        if access is not None:
+            telemetry.listen(access.note)
         try:
             runner.run(serve(complete, telemetry, on_started))
         except InvalidSettings:
@@ -100,6 +106,7 @@ async def serve(
                 meanwhile = (
                     tasks.create_task(_start(parts, urls, on_started)),
                     tasks.create_task(_ask_to_leave_once_draining(parts.catalogue, doors)),
+                    tasks.create_task(_watch_machine(parts)),
                 )
                 await signals.stop.wait()
                 for task in meanwhile:
@@ -171,13 +178,11 @@ def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
         VersionMetrics(
             model=live.spec.model,
             version=live.spec.version,
-            requests=live.counters.requests,
             errors=live.counters.errors,
             latency=live.counters.latency,
             queue=live.counters.queue,
-            latency_us=live.counters.latency_us,
-            queue_us=live.counters.queue_us,
             queue_wait_ms=live.queue_wait_s() * 1000,
+            batch_ms=live.queue.policy.batch_s * 1000,
             workers=live.counts().ready,
         )
         for live in catalogue.lives()
@@ -301,15 +306,27 @@ def _metrics_app(parts: _Parts) -> asgi.App:
     # prometheus_client and psutil likewise: not before somebody scrapes.
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
-    from flambeau_runtime.api.machine import Machine, NoMachine  # noqa: PLC0415
+    from flambeau_runtime.api.machine import Machine, make_look  # noqa: PLC0415
     from flambeau_runtime.api.metrics import RuntimeCollector, make_metrics_app  # noqa: PLC0415
 
+    settings, recorder = parts.settings, parts.telemetry.recorder
     registry = CollectorRegistry()
-    machine = Machine() if parts.settings.system_metrics else NoMachine()
-    if parts.settings.metrics_page:
-        registry.register(RuntimeCollector(parts.telemetry))
-        registry.register(machine)
+    machine = Machine(make_look(settings), recorder)
+    if settings.metrics_page and settings.metrics_mode is not MetricsMode.LOG:
+        registry.register(machine)  # first: what it finds may be shown by the other
+        registry.register(RuntimeCollector(parts.telemetry, recorder))
     return make_metrics_app(registry, machine.read)
+
+
+async def _watch_machine(parts: _Parts) -> None:
+    """Log the machine's numbers now and then, where nobody can scrape them."""
+    recorder = parts.telemetry.recorder
+    if recorder is None or parts.settings.metrics_mode is MetricsMode.PROMETHEUS:
+        return
+    from flambeau_runtime.api.machine import Machine, make_look, watch  # noqa: PLC0415
+
+    machine = Machine(make_look(parts.settings), recorder)
+    await watch(machine, parts.settings.metrics_interval_s)
 
 
 @contextmanager

@@ -23,6 +23,32 @@ class ModelApi(StrEnum):
     OFF = "off"  # 405
 
 
+class MetricsMode(StrEnum):
+    """Where measurements go."""
+
+    PROMETHEUS = "prometheus"  # the page
+    LOG = "log"  # lines in ts_metrics.log and model_metrics.log; the page is empty
+    LEGACY = "legacy"  # the ts_* counters on the page, all else in the log
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric as a metrics file declares it."""
+
+    name: str
+    kind: str  # counter | gauge | histogram
+    unit: str
+    dimensions: tuple[str, ...]  # names of its labels, in order
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsFile:
+    """What a metrics file declares; it takes the place of what is built in."""
+
+    front: tuple[Family, ...]
+    model: tuple[Family, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a listener binds; port 0 takes a free one."""
@@ -100,7 +126,13 @@ class Settings:
     hidden_env: str | None = None  # regular expression: variables that workers do not see
     first_worker_id: int = 9000
     metrics_page: bool = True
+    metrics_mode: MetricsMode = MetricsMode.PROMETHEUS
+    metrics_file: MetricsFile | None = None
+    metrics_auto_detect: bool | None = None  # show what no file names; None: unless there is one
+    metrics_interval_s: int = 60  # between two looks at the machine, where these are logged
+    metrics_dir: Path | None = None  # its log files; None: log_dir
     system_metrics: bool = True
+    system_metrics_cmd: str | None = None  # a Python script that measures the machine instead
     preload_torch: bool = True  # keep a template process that forks workers
     managed: Managed | None = None
     log_dir: Path | None = None  # torchserve's files; None: JSON lines on stdout

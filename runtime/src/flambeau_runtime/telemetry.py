@@ -1,26 +1,30 @@
 """What this process counts, as plain numbers; Prometheus sees them when it scrapes.
 
-One `Telemetry` per process, handed to every part. The hot path touches integers only;
-their names and shapes for Prometheus are in `api/metrics.py`.
+One `Telemetry` per process, handed to every part. The hot path touches integers only; their names
+and shapes for Prometheus are in `api/metrics.py`. Where TorchServe's log mode or a metrics file
+asks for each single measurement, a `recorder.Recorder` hears of it, too.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-HANDLER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""TorchServe's bounds for histograms that handlers declare."""
-
-KINDS = frozenset({"counter", "gauge", "histogram"})
-
-HANDLER_SERIES_KEPT = 2_000
-"""A handler that labels by request id would otherwise fill the memory of the front."""
+from flambeau_runtime.metric_families import (
+    FRONT_FAMILIES,
+    KINDS,
+    MODEL_FAMILIES,
+    FamilyStore,
+)
+from flambeau_runtime.recorder import Asked, Recorder
+from flambeau_runtime.settings import Family, MetricsMode, Settings
 
 Access = Callable[[str, str, str, int, float], None]
 """peer "ip:port", method, target, status, elapsed milliseconds."""
+
+DEFAULT_VERSION = "default"
+"""TorchServe's label for requests that name no version."""
 
 
 class HistogramFacts(Protocol):
@@ -45,32 +49,12 @@ class VersionMetrics:
 
     model: str
     version: str
-    requests: int
     errors: int
     latency: HistogramFacts
     queue: HistogramFacts
-    latency_us: float
-    queue_us: float
     queue_wait_ms: float  # of the oldest job that waits now
+    batch_ms: float  # from sending a batch to its answer, lately
     workers: int
-
-
-@dataclass(slots=True)
-class HandlerMetric:
-    """One series of a handler's metric: a name, a kind and its labels, with the value so far."""
-
-    name: str
-    kind: str  # counter | gauge | histogram
-    unit: str
-    labels: Mapping[str, str]
-    value: float = 0.0
-    counts: list[int] = field(default_factory=lambda: [0] * (len(HANDLER_BUCKETS) + 1))
-
-    def add(self, value: float) -> None:
-        """Take one update: counters grow, gauges are set, histograms count and sum."""
-        self.value = value if self.kind == "gauge" else self.value + value
-        if self.kind == "histogram":
-            self.counts[bisect_left(HANDLER_BUCKETS, value)] += 1
 
 
 class Telemetry:
@@ -78,61 +62,98 @@ class Telemetry:
 
     Attributes:
         responses: answers so far by the hundreds of their status: `responses[status // 100] += 1`.
-        access: the access log's `note`, or None where none is written.
-        (WorkerThreadTime). worker_load_ms: worker name ("W-9000-m_1.0") to the milliseconds it
-        took to load. versions: reads the numbers of all versions; set by the composition root.
+        access: told of every answer (the access log's `note`), or None where nobody wants to know.
+        asked: (model, label of model_version) → what was asked so far.
+        worker_load_ms: worker name ("W-9000-m_1.0") to the milliseconds it took to load.
+        versions: reads the numbers of all versions; set by the composition root.
+        recorder: where each single measurement goes, None where nobody wants them.
     """
 
     __slots__ = (
-        "_handler",
         "access",
+        "asked",
+        "handler_store",
         "handler_updates_refused",
+        "recorder",
         "responses",
         "versions",
         "worker_load_ms",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, handler_store: FamilyStore | None = None) -> None:
         self.responses = [0] * 6
         self.access: Access | None = None
+        self.asked: dict[tuple[str, str], Asked] = {}
         self.worker_load_ms: dict[str, float] = {}
         self.versions: Callable[[], Iterable[VersionMetrics]] = tuple
+        self.recorder: Recorder | None = None
+        self.handler_store = handler_store or FamilyStore(MODEL_FAMILIES)
         self.handler_updates_refused = 0
-        self._handler: dict[tuple[str, tuple[tuple[str, str], ...]], HandlerMetric] = {}
 
-    def handler_measured(
-        self, model: str, measured: Iterable[Mapping[str, Any]], *, level: str = "Model"
-    ) -> None:
+    def listen(self, access: Access) -> None:
+        """Tell one more of every answer."""
+        before = self.access
+        if before is None:
+            self.access = access
+            return
+
+        def both(peer: str, method: str, target: str, status: int, elapsed_ms: float) -> None:
+            before(peer, method, target, status, elapsed_ms)
+            access(peer, method, target, status, elapsed_ms)
+
+        self.access = both
+
+    def asked_of(self, model: str, version: str) -> Asked:
+        """Return the account of what is asked of a model under this label."""
+        return self.asked.setdefault((model, version), Asked(model, version))
+
+    def worker_loaded(self, worker: str, load_ms: float) -> None:
+        """Take note of a worker that has loaded."""
+        self.worker_load_ms[worker] = load_ms
+        if self.recorder is not None:
+            self.recorder.loaded(worker, load_ms)
+
+    def handler_measured(self, measured: Iterable[Mapping[str, Any]]) -> None:
         """Take over what a worker's handler measured.
 
         Args:
-            model: the label ModelName of every series.
-            measured: one {name, unit, type, value, dimensions} per update; type is counter, gauge
-                or histogram, dimensions a list of [name, value]; the rest is not looked at.
-            level: the label Level where the update brings none of its own.
+            measured: one {name, unit, type, value, dimensions, requestId} per update; type is
+                counter, gauge or histogram, dimensions a list of [name, value].
         """
         for update in measured:
             try:
-                self._take(model, update, level)
+                self._take(update)
             except (KeyError, TypeError, ValueError):
                 # A handler's own numbers are never worth a failed request.
                 self.handler_updates_refused += 1
 
-    def _take(self, model: str, update: Mapping[str, Any], level: str) -> None:
-        labels = {"ModelName": model, "Level": level}
-        labels.update((str(name), str(value)) for name, value in update.get("dimensions") or ())
+    def _take(self, update: Mapping[str, Any]) -> None:
+        labels = tuple((str(name), str(value)) for name, value in update.get("dimensions") or ())
         name, kind, value = str(update["name"]), str(update["type"]), float(update["value"])
         if kind not in KINDS:
             raise ValueError(kind)
-        key = name, tuple(sorted(labels.items()))
-        series = self._handler.get(key)
-        if series is None:
-            if len(self._handler) >= HANDLER_SERIES_KEPT:
-                raise ValueError(name)
-            unit = str(update.get("unit", ""))
-            series = self._handler[key] = HandlerMetric(name, kind, unit, labels)
-        series.add(value)
+        unit = str(update.get("unit", ""))
+        found = self.handler_store.admit(Family(name, kind, unit, tuple(key for key, _ in labels)))
+        if found is None:
+            return  # a metrics file says what is shown, and this is not in it
+        if self.recorder is not None:
+            request_id = str(update.get("requestId", ""))
+            if self.recorder.handler(found, labels, value, request_id):
+                return
+        if not self.handler_store.update(found, labels, value):
+            raise ValueError(name)
 
-    def handler_metrics(self) -> tuple[HandlerMetric, ...]:
-        """Return every series that handlers have fed so far."""
-        return tuple(self._handler.values())
+
+def make_telemetry(settings: Settings) -> Telemetry:
+    """Return what counts as the settings say."""
+    file = settings.metrics_file
+    others = file is None if settings.metrics_auto_detect is None else settings.metrics_auto_detect
+    families = MODEL_FAMILIES if file is None else file.model
+    telemetry = Telemetry(FamilyStore(families, open_to_others=others))
+    if file is not None or settings.metrics_mode is not MetricsMode.PROMETHEUS:
+        front = FRONT_FAMILIES if file is None else file.front
+        recorder = telemetry.recorder = Recorder(front, settings.metrics_mode)
+        telemetry.listen(
+            lambda peer, method, target, status, elapsed_ms: recorder.response(status)  # noqa: ARG005  the listener's interface
+        )
+    return telemetry

@@ -1,6 +1,6 @@
 """Section 5: model-config.yaml."""
 
-from tests.compat.inventory.row import MUST, RARE, SHOULD, Row, S, Section, V
+from tests.compat.inventory.row import MUST, RARE, SAME, SHOULD, Row, S, Section, V
 
 SECTION = Section(
     "5",
@@ -28,7 +28,7 @@ SECTION = Section(
         Row("5-use-venv", "useVenv: a virtual environment per model", SHOULD, S),
         Row("5-pt2", "pt2: compile and export", SHOULD, V),
         Row("5-handler", "handler: free; profile: true times the steps", MUST, V),
-        Row("5-micro-batching", "micro_batching, read by its helper", RARE, S),
+        Row("5-micro-batching", "micro_batching, read by its helper", RARE, S, SAME),
         Row("5-engines", "pippy, deepspeed, vllm_engine …: read by handlers", RARE, S),
     ),
 )

@@ -465,7 +465,7 @@ class HotPath(asyncio.Protocol):
                 route.explain,
             )
             payload.region = region
-            job = self._job = Job(payload, self, now, now + timeout_s)
+            job = self._job = Job(payload, self, now, now + timeout_s, route.version is not None)
             version.submit(job)
         except Exception as fault:  # the caller is told of anything, and the others go on
             if not isinstance(fault, RuntimeFault):

@@ -13,93 +13,133 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from flambeau_runtime.api import asgi
-from flambeau_runtime.telemetry import (
-    HANDLER_BUCKETS,
-    HandlerMetric,
-    HistogramFacts,
-    Telemetry,
-    VersionMetrics,
+from flambeau_runtime.metric_families import (
+    BUCKETS,
+    FRONT_FAMILIES,
+    Labels as Stored,
+    Series,
+    named,
 )
+from flambeau_runtime.recorder import PREDICTION_TIME, Recorder
+from flambeau_runtime.settings import Family
+from flambeau_runtime.telemetry import HistogramFacts, Telemetry, VersionMetrics
 
 Labels = dict[str, str]
 
 
 class RuntimeCollector:
-    """Everything this process knows, as metric families; registered on the registry it is given."""
+    """Everything this process knows, as metric families; registered on the registry it is given.
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    Args:
+        telemetry: what is counted.
+        recorder: what a metrics file or a log mode made of TorchServe's families; None: they are
+            built in and read from the telemetry's sums.
+    """
+
+    def __init__(self, telemetry: Telemetry, recorder: Recorder | None = None) -> None:
         self._telemetry = telemetry
+        self._recorder = recorder
         self._hostname = socket.gethostname()
+        self._known = {family.name: family for family in FRONT_FAMILIES}
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; belongs to the loop's thread, like everything it reads."""
         versions = tuple(self._telemetry.versions())
-        yield from self._serving(versions)
-        yield from self._host(versions)
-        yield from _handler_families(self._telemetry.handler_metrics(), self._hostname)
+        if self._recorder is None:
+            yield from self._torchserves(versions)
+        else:
+            yield from map(_declared, self._recorder.families())
+        yield from self._ours(versions)
+        for family, series in self._telemetry.handler_store.collect():
+            yield _declared((family, series), self._hostname)
 
-    def _serving(self, versions: Sequence[VersionMetrics]) -> Iterator[Metric]:
-        of_all = [(self._labels(version), version) for version in versions]
-        requests = Metric("ts_inference_requests_total", "Answered requests.", "counter")
-        latency = Metric(
-            "ts_inference_latency_microseconds", "All latencies together, in µs.", "counter"
-        )
-        queue = Metric(
-            "ts_queue_latency_microseconds", "All waits in the queue together, in µs.", "counter"
-        )
-        latency_ms = Metric(
-            "ts_inference_latency_ms", "From the request's end to its answer, in ms.", "histogram"
-        )
-        queue_ms = Metric("ts_queue_latency_ms", "Wait in the queue, in ms.", "histogram")
-        errors = Metric("ts_inference_errors_total", "Requests that the model failed.", "counter")
-        workers = Metric("ts_model_workers", "Workers that can take requests now.", "gauge")
-        for labels, version in of_all:
-            requests.add_sample(requests.name, labels, version.requests)
-            errors.add_sample(errors.name, labels, version.errors)
-            latency.add_sample(latency.name, labels, version.latency_us)
-            queue.add_sample(queue.name, labels, version.queue_us)
-            workers.add_sample(workers.name, labels, version.workers)
-            _add_histogram(latency_ms, labels, version.latency)
-            _add_histogram(queue_ms, labels, version.queue)
-        yield from (requests, errors, latency, queue, latency_ms, queue_ms, workers)
-
-    def _labels(self, version: VersionMetrics) -> Labels:
-        return {
-            "model_name": version.model,
-            "model_version": version.version,
-            "hostname": self._hostname,
-        }
-
-    def _host(self, versions: Sequence[VersionMetrics]) -> Iterator[Metric]:
+    def _torchserves(self, versions: Sequence[VersionMetrics]) -> Iterator[Metric]:
         telemetry = self._telemetry
-        host = {"Level": "Host", "Hostname": self._hostname}
+        asked = [it for it in telemetry.asked.values() if it.requests]
+        labels = [(it.model, it.version, self._hostname) for it in asked]
+        for name, values in (
+            ("ts_inference_requests_total", [float(it.requests) for it in asked]),
+            ("ts_inference_latency_microseconds", [it.latency_us for it in asked]),
+            ("ts_queue_latency_microseconds", [it.queue_us for it in asked]),
+        ):
+            yield self._family(name, labels, values)
+        host = ("Host", self._hostname)
         for hundreds in (2, 4, 5):
             name = f"Requests{hundreds}XX"
-            yield _single(
-                name,
-                f"Answers with a status of {hundreds}xx.",
-                "counter",
-                host,
-                telemetry.responses[hundreds],
-            )
+            yield self._family(name, [host], [telemetry.responses[hundreds]])
         waits = [version.queue_wait_ms for version in versions]
-        yield _single(
-            "QueueTime",
-            "Wait of the oldest request in any queue, in ms.",
-            "gauge",
-            host,
-            max(waits, default=0.0),
+        yield self._family("QueueTime", [host], [max(waits, default=0.0)])
+        yield self._family("WorkerThreadTime", [host], [self._thread_ms(versions)])
+        yield self._family(
+            "WorkerLoadTime",
+            [(worker, *host) for worker in telemetry.worker_load_ms],
+            list(telemetry.worker_load_ms.values()),
         )
-        loading = Metric("WorkerLoadTime", "Time a worker took to load, in ms.", "gauge")
-        for worker, milliseconds in telemetry.worker_load_ms.items():
-            loading.add_sample(loading.name, {"WorkerName": worker, **host}, milliseconds)
-        yield loading
+
+    def _thread_ms(self, versions: Sequence[VersionMetrics]) -> float:
+        """Return how long a batch lately took beside its handler, in whole milliseconds."""
+        handlers = {
+            dict(labels).get("ModelName"): series.value
+            for family, found in self._telemetry.handler_store.collect()
+            if family.name == PREDICTION_TIME
+            for labels, series in found
+        }
+        between = [it.batch_ms - handlers.get(it.model, it.batch_ms) for it in versions]
+        return float(round(max(between, default=0.0)))
+
+    def _family(
+        self, name: str, labels: Sequence[Sequence[str]], values: Sequence[float]
+    ) -> Metric:
+        family = self._known[name]
+        metric = _empty(family)
+        for texts, value in zip(labels, values, strict=True):
+            metric.add_sample(name, dict(named(family, texts)), value)
+        return metric
+
+    def _ours(self, versions: Sequence[VersionMetrics]) -> Iterator[Metric]:
+        latency = Metric(
+            "ts_inference_latency_ms", "From the request's end to its answer, in ms.", "histogram"
+        )
+        queue = Metric("ts_queue_latency_ms", "Wait in the queue, in ms.", "histogram")
+        errors = Metric("ts_inference_errors_total", "Requests that the model failed.", "counter")
+        workers = Metric("ts_model_workers", "Workers that can take requests now.", "gauge")
+        for version in versions:
+            labels = {
+                "model_name": version.model,
+                "model_version": version.version,
+                "hostname": self._hostname,
+            }
+            errors.add_sample(errors.name, labels, version.errors)
+            workers.add_sample(workers.name, labels, version.workers)
+            _add_histogram(latency, labels, version.latency)
+            _add_histogram(queue, labels, version.queue)
+        yield from (errors, latency, queue, workers)
 
 
-def _single(name: str, help_text: str, kind: str, labels: Labels, value: float) -> Metric:
-    family = Metric(name, help_text, kind)
-    family.add_sample(name, labels, value)
-    return family
+def _empty(family: Family) -> Metric:
+    help_text = f"Torchserve prometheus {family.kind} metric with unit: {family.unit}"
+    return Metric(_spelled(family.name), help_text, family.kind)
+
+
+def _spelled(name: str) -> str:
+    """Return a name as Prometheus allows it."""
+    name = re.sub(r"[^a-zA-Z0-9_:]", "_", name)
+    return f"_{name}" if name[:1].isdigit() else name
+
+
+def _declared(
+    found: tuple[Family, Sequence[tuple[Stored, Series]]], hostname: str | None = None
+) -> Metric:
+    """Return a family whose series are kept one by one; a handler's get the host's name."""
+    family, series = found
+    metric = _empty(family)
+    for pairs, one in series:
+        labels = dict(pairs) if hostname is None else {**dict(pairs), "Hostname": hostname}
+        if family.kind == "histogram":
+            _add_buckets(metric, labels, BUCKETS, one.counts, one.value)
+        else:
+            metric.add_sample(metric.name, labels, one.value)
+    return metric
 
 
 def _add_histogram(family: Metric, labels: Labels, facts: HistogramFacts) -> None:
@@ -114,26 +154,6 @@ def _add_buckets(
         family.add_sample(f"{family.name}_bucket", {**labels, "le": _number(bound)}, count)
     family.add_sample(f"{family.name}_count", labels, cumulative[-1])
     family.add_sample(f"{family.name}_sum", labels, total)
-
-
-def _handler_families(series: Iterable[HandlerMetric], hostname: str) -> Iterator[Metric]:
-    families: dict[str, Metric] = {}
-    for one in series:
-        name = re.sub(r"[^a-zA-Z0-9_:]", "_", one.name)
-        name = f"_{name}" if name[:1].isdigit() else name
-        family = families.get(name)
-        if family is None:
-            family = families[name] = Metric(
-                name, f"Measured by handlers, in {one.unit}.", one.kind
-            )
-        if family.type != one.kind:
-            continue  # two handlers disagree about one name: the first one counts
-        labels = {**one.labels, "Hostname": hostname}
-        if one.kind == "histogram":
-            _add_buckets(family, labels, HANDLER_BUCKETS, one.counts, one.value)
-        else:
-            family.add_sample(name, labels, one.value)
-    yield from families.values()
 
 
 def _number(value: float) -> str:
@@ -159,8 +179,9 @@ def render(families: Iterable[Metric], names: Collection[str] = ()) -> bytes:
         lines.append(f"# HELP {family.name} {family.documentation}")
         lines.append(f"# TYPE {family.name} {family.type}")
         for sample in samples:
-            pairs = ",".join(
-                f'{name}="{value.translate(_ESCAPES)}"' for name, value in sample.labels.items()
+            # A comma after the last pair, too, as TorchServe's library writes it.
+            pairs = "".join(
+                f'{name}="{value.translate(_ESCAPES)}",' for name, value in sample.labels.items()
             )
             lines.append(f"{sample.name}{{{pairs}}} {_number(sample.value)}")
     return "".join(f"{line}\n" for line in lines).encode()

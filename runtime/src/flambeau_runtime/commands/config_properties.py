@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flambeau_runtime.commands import properties_file, property_values as values
+from flambeau_runtime.commands import metrics_file, properties_file, property_values as values
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Authorisation, Limits, ModelApi, Settings
 
@@ -51,6 +51,11 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "disable_token_authorization": ("authorisation", values.switch),
     "token_expiration_min": ("token_expiration_min", values.positive),
     "enable_metrics_api": ("metrics_page", values.switch),
+    "metrics_mode": ("metrics_mode", values.metrics_mode),
+    "metrics_config": ("metrics_file", metrics_file.read_named),
+    "model_metrics_auto_detect": ("metrics_auto_detect", values.switch),
+    "metric_time_interval": ("metrics_interval_s", values.positive),
+    "system_metrics_cmd": ("system_metrics_cmd", str),
     "disable_system_metrics": ("system_metrics", values.opposite),
     "decode_input_request": ("decode_input_request", values.switch),
     "limit_max_image_pixels": ("limit_max_image_pixels", values.switch),
@@ -60,9 +65,9 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
 }
 
 _ACCEPTED = _words("""
-    async_logging cpp_log_config debug enable_envvars_config io_ratio metric_time_interval
+    async_logging cpp_log_config debug enable_envvars_config io_ratio
     model_server_home netty_client_threads number_of_netty_threads prefer_direct_buffer python
-    system_metrics_cmd use_env_allowed_urls use_native_io version vmargs
+    use_env_allowed_urls use_native_io version vmargs
 """)
 """They tune TorchServe's own machinery; there is nothing here for them to tune."""
 
@@ -73,7 +78,7 @@ _NOT_YET = _words("""
     grpc_inference_port grpc_management_address grpc_management_max_connection_age_grace_ms
     grpc_management_max_connection_age_ms grpc_management_port initial_distribution_port
     install_py_dep_per_model ipex_enable ipex_gpu_enable keystore keystore_pass keystore_type
-    metrics_config metrics_mode model_metrics_auto_detect model_snapshot plugins_path
+    model_snapshot plugins_path
     private_key_file certificate_file ts_header_key_sequence_end
     ts_header_key_sequence_id ts_header_key_sequence_start ts_open_inference_protocol
     workflow_store
@@ -84,8 +89,6 @@ _HARMLESS = {
     "install_py_dep_per_model": "false",
     "ipex_enable": "false",
     "ipex_gpu_enable": "false",
-    "metrics_mode": "prometheus",
-    "model_metrics_auto_detect": "true",
     "ts_open_inference_protocol": "false",
 }
 """What the keys that are not supported yet may say without a warning: it is what happens anyway."""
@@ -150,6 +153,8 @@ def apply(
         if key in _HONOURED:
             field, parse = _HONOURED[key]
             draft[field] = _parsed(where, key, value, parse)
+            if key == "metrics_mode" and draft[field] != value.lower():
+                warnings.append(f"{where}metrics_mode={value} is unknown, log is taken instead")
         elif warning := _warning(key, value):
             warnings.append(where + warning)
     return _filled(settings, draft, devices, tuple(warnings))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from flambeau_runtime.settings import Address, ModelDefaults
+from flambeau_runtime.settings import Address, MetricsMode, ModelDefaults
 from flambeau_runtime.worker import envelopes
 
 
@@ -46,6 +46,14 @@ def switch(value: str) -> bool:
         return {"true": True, "false": False}[value.lower()]
     except KeyError:
         raise Impossible("write true or false") from None
+
+
+def metrics_mode(value: str) -> MetricsMode:
+    """Return the mode; an unknown word is log, as TorchServe takes it."""
+    try:
+        return MetricsMode(value.lower())
+    except ValueError:
+        return MetricsMode.LOG
 
 
 def opposite(value: str) -> bool:

@@ -91,7 +91,9 @@ def read_settings(
         InvalidSettings: something is missing or impossible.
     """
     base = Settings(
-        log_dir=folder / environ.get("LOG_LOCATION", "logs"), key_file=folder / KEY_FILE
+        log_dir=folder / environ.get("LOG_LOCATION", "logs"),
+        metrics_dir=folder / environ.get("METRICS_LOCATION", "logs"),
+        key_file=folder / KEY_FILE,
     )
     config = _config_file(arguments, environ, folder)
     settings = config_properties.apply(base, config, environ, count_devices(environ))

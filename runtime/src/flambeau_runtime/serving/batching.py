@@ -317,7 +317,7 @@ class JobQueue:
 
     def _expire(self, job: Job, now: float) -> None:
         self.outstanding -= 1
-        self.counters.failed(now - job.queued_at)
+        self.counters.failed(now - job.queued_at, now - job.queued_at, job.named)
         self._late.append(job)
 
     def _tell_late(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from flambeau_runtime.recorder import Asked, Recorder
+
 LATENCY_BUCKETS_MS: tuple[float, ...] = (
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000,
 )  # fmt: skip
@@ -37,38 +39,55 @@ class Counters:
     `requests` counts jobs that ended with a prediction or with a fault of the model's workers;
     `errors` the latter (PredictionFailed, WorkerLost, DeadlineExceeded). `latency` is from the door
     to the end, `queue` the part of it before a worker took the job. `by_status` counts answers by
-    the first digit of their status.
+    the first digit of their status. `named` and `unnamed` are the accounts of jobs that named this
+    version and of those that did not; they are shared with what came before and comes after it.
     """
 
-    __slots__ = ("by_status", "errors", "latency", "queue", "requests")
+    __slots__ = (
+        "by_status",
+        "errors",
+        "latency",
+        "named",
+        "queue",
+        "recorder",
+        "requests",
+        "unnamed",
+    )
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        named: Asked | None = None,
+        unnamed: Asked | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.requests = 0
         self.errors = 0
         self.latency = Histogram()
         self.queue = Histogram()
         self.by_status: dict[int, int] = dict.fromkeys(range(1, 6), 0)
+        self.named = named or Asked("", "")
+        self.unnamed = unnamed or Asked("", "")
+        self.recorder = recorder
 
-    def answered(self, status: int, latency_s: float) -> None:
+    def answered(self, status: int, latency_s: float, queue_s: float, named: bool = False) -> None:
         """Count a job that ended with a prediction."""
-        self.requests += 1
         hundreds = status // 100
         self.by_status[hundreds if hundreds in self.by_status else 5] += 1
-        self.latency.observe(latency_s * 1_000)
+        self._ended(latency_s, queue_s, named)
 
-    def failed(self, latency_s: float) -> None:
+    def failed(self, latency_s: float, queue_s: float, named: bool = False) -> None:
         """Count a job that ended with a fault of the model's workers."""
-        self.requests += 1
         self.errors += 1
         self.by_status[5] += 1
+        self._ended(latency_s, queue_s, named)
+
+    def _ended(self, latency_s: float, queue_s: float, named: bool) -> None:
+        self.requests += 1
         self.latency.observe(latency_s * 1_000)
-
-    @property
-    def latency_us(self) -> float:
-        """All latencies together, in microseconds (ts_inference_latency_microseconds)."""
-        return self.latency.sum_ms * 1_000
-
-    @property
-    def queue_us(self) -> float:
-        """All queue times together, in microseconds (ts_queue_latency_microseconds)."""
-        return self.queue.sum_ms * 1_000
+        self.queue.observe(queue_s * 1_000)
+        asked = self.named if named else self.unnamed
+        asked.requests += 1
+        asked.latency_us += latency_s * 1_000_000
+        asked.queue_us += queue_s * 1_000_000
+        if self.recorder is not None:
+            self.recorder.request(asked, latency_s * 1_000_000, queue_s * 1_000_000)

@@ -87,12 +87,31 @@ class Job:
     A reply that raises is logged: its companions in the batch must not feel it.
 
     Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while
-    they had it; `alone` says that it must not share a batch any more.
+    they had it; `alone` says that it must not share a batch any more, `named` that its caller named
+    the version.
     """
 
-    __slots__ = ("alone", "deadline", "deaths", "ended", "payload", "queued_at", "reply", "sent_at")
+    __slots__ = (
+        "alone",
+        "deadline",
+        "deaths",
+        "ended",
+        "named",
+        "payload",
+        "queued_at",
+        "reply",
+        "sent_at",
+    )
 
-    def __init__(self, payload: Payload, reply: Reply, queued_at: float, deadline: float) -> None:
+    def __init__(
+        self,
+        payload: Payload,
+        reply: Reply,
+        queued_at: float,
+        deadline: float,
+        named: bool = False,  # noqa: FBT001, FBT002, RUF100  positional: built once per request
+    ) -> None:
+        self.named = named
         self.payload = payload
         self.reply = reply
         self.queued_at = queued_at

@@ -138,12 +138,12 @@ class Lane:
             if job.ended:
                 continue
             queued_at = job.queued_at
-            counters.queue.observe((self._sent_at - queued_at) * 1_000)
+            waited_s = self._sent_at - queued_at
             if row[0] == protocol.ROW_FAULT:
-                counters.failed(now - queued_at)
+                counters.failed(now - queued_at, waited_s, job.named)
                 job.fail(row_fault(row[3]))
             else:
-                counters.answered(row[0], now - queued_at)
+                counters.answered(row[0], now - queued_at, waited_s, job.named)
                 job.resolve(Prediction(*row))
 
     def faulted(self, batch: int, fault: PredictionFailed) -> None:
@@ -178,7 +178,8 @@ class Lane:
 
     def _fail(self, job: Job, fault: RuntimeFault, now: float) -> None:
         if not job.ended:
-            self.queue.counters.failed(now - job.queued_at)
+            waited_s = (job.sent_at or now) - job.queued_at
+            self.queue.counters.failed(now - job.queued_at, waited_s, job.named)
             job.fail(fault)
 
     def _let_go(self) -> list[Job]:

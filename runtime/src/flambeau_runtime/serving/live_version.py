@@ -44,10 +44,11 @@ class LiveVersion:
         package: Package,
         employ: Callable[[LiveVersion], WorkerPlace],
         changed: Callable[[], None],
+        counters: Counters | None = None,
     ) -> None:
         self.spec = spec
         self.package = package
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self.queue = JobQueue(spec, self.counters)
         self.places: list[WorkerPlace] = []
         self._employ = employ

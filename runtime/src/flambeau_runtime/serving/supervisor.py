@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.serving import crash_budget, placement, torch_need, worker_environment
+from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
@@ -21,7 +22,7 @@ from flambeau_runtime.serving.spawn import Birth, Spawner
 from flambeau_runtime.serving.template_link import TemplateLink
 from flambeau_runtime.serving.worker_place import Site, WorkerPlace
 from flambeau_runtime.settings import Settings
-from flambeau_runtime.telemetry import Telemetry
+from flambeau_runtime.telemetry import DEFAULT_VERSION, Telemetry
 
 NO_ERROR = (None, None, None)
 
@@ -99,7 +100,12 @@ class Supervisor:
 
     def add(self, spec: VersionSpec, package: Package) -> LiveVersion:
         """Bring a version to life: its queue opens and `spec.workers` workers start."""
-        live = LiveVersion(spec, package, self._employ, self._tell)
+        counters = Counters(
+            self._telemetry.asked_of(spec.model, spec.version),
+            self._telemetry.asked_of(spec.model, DEFAULT_VERSION),
+            self._telemetry.recorder,
+        )
+        live = LiveVersion(spec, package, self._employ, self._tell, counters)
         self._sites[live] = self._site(live)
         self._lives.append(live)
         live.apply(spec)
@@ -196,4 +202,5 @@ class Supervisor:
             "limitMaxImagePixels": self._settings.limit_max_image_pixels,
             "envelope": self._settings.envelope,
             "maxResponseBytes": self._settings.limits.max_response_bytes,
+            "everyMeasurement": self._telemetry.recorder is not None,
         }

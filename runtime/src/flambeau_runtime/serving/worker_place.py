@@ -179,7 +179,7 @@ class WorkerPlace:
         link = WorkerLink(
             channel.front,
             lambda fault: _resolve(lost, LaneEnd(fault, 0)),
-            lambda measured: self._site.telemetry.handler_measured(self.spec.model, measured),
+            self._site.telemetry.handler_measured,
         )
         birth = self._site.birth(self.spec, self.device, self.name)
         process: WorkerProcess | None = None
@@ -207,7 +207,7 @@ class WorkerPlace:
         if self.state is not WorkerState.LOADING:
             return  # drained meanwhile
         load_ms = (asyncio.get_running_loop().time() - began) * 1000
-        self._site.telemetry.worker_load_ms[self.name] = load_ms
+        self._site.telemetry.worker_loaded(self.name, load_ms)
         self.failure = None
         log.info(
             "worker ready", extra={"worker": self.name, "pid": self.pid, "load_ms": round(load_ms)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from flambeau_runtime.worker.metrics import HandlerMetrics
+from flambeau_runtime.worker.metrics import CachingMetric, HandlerMetrics
 
 SERVER_NAME = "MMS"  # what TorchServe calls itself here; handlers compare it
 SERVER_VERSION = "0.12.0"  # of TorchServe, whose behaviour handlers may ask for
@@ -154,6 +154,7 @@ class Context:
             {} if model_yaml_config is None else model_yaml_config
         )
         self.metrics = HandlerMetrics(model_name) if metrics is None else metrics
+        CachingMetric.current = self.metrics
         self.request_ids: dict[int, str] | None = None
         self.request_processor: list[RequestProcessor] = []
         self.cl_socket: Any = None  # TorchServe's streaming helpers look for it

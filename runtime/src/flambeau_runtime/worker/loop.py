@@ -137,7 +137,7 @@ def serve(sock: socket.socket, arena_fd: int | None = None) -> int:
         if loaded is None:
             return 0
         message, model = loaded
-        _predict(sock, inbox, Arena(arena_fd), model, int(message["maxResponseBytes"]))
+        _predict(sock, inbox, Arena(arena_fd), model, message)
     except Garbage as error:
         log.error("garbage on the socket of this worker: %s", error)  # noqa: TRY400  no one's bug here
         return 1
@@ -182,13 +182,15 @@ def _json(payload: memoryview) -> dict[str, Any]:
 
 
 def _predict(
-    sock: socket.socket, inbox: Inbox, arena: Arena, model: Runs, max_response_bytes: int
+    sock: socket.socket, inbox: Inbox, arena: Arena, model: Runs, message: Mapping[str, Any]
 ) -> None:
     """Answer batches until the front closes."""
+    max_response_bytes = int(message["maxResponseBytes"])
+    every = bool(message.get("everyMeasurement"))
     reported_at, unreported = 0.0, False
     while True:
         if unreported and not inbox.wait(METRICS_EVERY_S):
-            sock.sendall(_measured(model))
+            sock.sendall(_measured(model, every=every))
             unreported = False
         incoming = inbox.next()
         if incoming is None:
@@ -197,10 +199,10 @@ def _predict(
         if kind == Kind.PREDICT:
             answer = _answer(batch, _rows(payload, arena), model, max_response_bytes)
             now = time.monotonic()
-            unreported = now - reported_at < METRICS_EVERY_S
+            unreported = now - reported_at < METRICS_EVERY_S and not every
             if not unreported:
                 reported_at = now
-                answer += _measured(model)
+                answer += _measured(model, every=every)
             sock.sendall(answer)
         elif kind == Kind.PING:
             sock.sendall(protocol.frame(Kind.PONG, batch))
@@ -251,13 +253,14 @@ def _bounded(result: RowResult, limit: int) -> RowResult:
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
 
-def _measured(model: Runs) -> bytes:
+def _measured(model: Runs, *, every: bool) -> bytes:
     """Return a METRICS frame, or nothing when nothing was measured."""
     measured = model.drain_metrics()
     if not measured:
         return b""
     try:
-        report = orjson.dumps(_newest(measured), default=str, option=orjson.OPT_NON_STR_KEYS)
+        kept = measured if every else _newest(measured)
+        report = orjson.dumps(kept, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as error:  # integers beyond 64 bits, lone surrogates
         log.warning("measurements that cannot be reported: %s", error)
         return b""

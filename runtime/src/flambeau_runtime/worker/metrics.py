@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+log = logging.getLogger(__name__)
 
 Number = int | float
 
@@ -12,7 +16,35 @@ MOST_PENDING = 10_000
 """What a handler measures beyond this between two drains is dropped: memory has an end."""
 
 TIME_UNITS = ("ms", "s")
-SIZE_UNITS = ("B", "kB", "MB", "GB")
+SIZE_UNITS = ("MB", "kB", "GB", "B")
+
+UNITS: Mapping[str | None, str] = MappingProxyType(
+    {
+        "ms": "Milliseconds",
+        "s": "Seconds",
+        "percent": "Percent",
+        "count": "Count",
+        "MB": "Megabytes",
+        "GB": "Gigabytes",
+        "kB": "Kilobytes",
+        "B": "Bytes",
+        "": "unit",
+        None: "unit",
+    }
+)
+"""A handler's word for a unit, and TorchServe's on the page and in the log; others stay."""
+
+
+class MetricsCacheTypeError(TypeError):
+    """An argument of the metrics API is of another type than it takes."""
+
+
+class MetricsCacheValueError(ValueError):
+    """An argument of the metrics API has a value that cannot be."""
+
+
+class MetricsCacheKeyError(KeyError):
+    """No metric was declared under that name and type."""
 
 
 class MetricTypes(Enum):
@@ -42,6 +74,10 @@ class Dimension:
     def __hash__(self) -> int:
         return hash(str(self))
 
+    def to_dict(self) -> dict[str, object]:
+        """Return name and value under TorchServe's keys."""
+        return {"Name": self.name, "Value": self.value}
+
 
 class Sink(Protocol):
     """Whatever keeps updates until they are sent."""
@@ -58,7 +94,18 @@ class Sink(Protocol):
 
 
 class CachingMetric:
-    """A metric declared once and updated often."""
+    """A metric declared once and updated often.
+
+    Args:
+        metric_name: its name.
+        unit: one of UNITS, or a word of your own.
+        dimension_names: its labels, in the order of `add_or_update`'s values.
+        metric_type: how updates add up.
+        sink: takes the updates; None: the metrics of this worker's context, if there is one.
+    """
+
+    current: ClassVar[Sink | None] = None
+    """The sink of metrics that were made without one, as handlers of old do."""
 
     def __init__(
         self,
@@ -69,41 +116,43 @@ class CachingMetric:
         sink: Sink | None = None,
     ) -> None:
         self.metric_name = metric_name
-        self.unit = unit
+        self.unit = UNITS.get(unit, unit)
         self.dimension_names = list(dimension_names or ())
         self.metric_type = metric_type
         self._sink = sink
 
     def add_or_update(
-        self, value: Number, dimension_values: Sequence[Any] = (), request_id: str = ""
+        self,
+        value: Number,
+        dimension_values: Sequence[Any] | None = (),
+        request_id: str | None = "",
     ) -> None:
-        """Record one value.
+        """Record one value; what cannot be recorded is logged and never the handler's trouble.
 
-        Raises:
-            ValueError: one value per declared dimension is needed, and counters only grow.
+        One value is needed per declared dimension, and counters only grow.
         """
-        if len(dimension_values) != len(self.dimension_names):
-            raise ValueError(
-                f"metric {self.metric_name} needs values for its dimensions "
-                f"{self.dimension_names}, got {list(dimension_values)}"
+        if dimension_values is None or len(dimension_values) != len(self.dimension_names):
+            self._refuse(
+                value,
+                f"its dimensions are {self.dimension_names}, the values {dimension_values}",
             )
-        pairs = [
-            (name, str(value))
-            for name, value in zip(self.dimension_names, dimension_values, strict=True)
-        ]
-        self._record(value, pairs, request_id)
+        elif self.metric_type is MetricTypes.COUNTER and value < 0:
+            self._refuse(value, "a counter cannot go down")
+        else:
+            pairs = zip(self.dimension_names, map(str, dimension_values), strict=True)
+            sink = self._sink or CachingMetric.current
+            if sink is not None:
+                sink.record(self, value, list(pairs), request_id or "")
 
     def update(
         self, value: Number, request_id: str = "", dimensions: Sequence[Dimension] = ()
     ) -> None:
         """Record one value under dimensions given now (TorchServe's older spelling)."""
-        self._record(value, [(d.name, str(d.value)) for d in dimensions], request_id)
+        self.dimension_names = [dimension.name for dimension in dimensions]
+        self.add_or_update(value, [dimension.value for dimension in dimensions], request_id)
 
-    def _record(self, value: Number, pairs: list[tuple[str, str]], request_id: str) -> None:
-        if self.metric_type is MetricTypes.COUNTER and value < 0:
-            raise ValueError(f"counter {self.metric_name} cannot go down (got {value})")
-        if self._sink is not None:
-            self._sink.record(self, value, pairs, request_id)
+    def _refuse(self, value: Number, why: str) -> None:
+        log.error("metric %s was not updated with %s: %s", self.metric_name, value, why)
 
 
 class HandlerMetrics:
@@ -167,15 +216,15 @@ class HandlerMetrics:
     def add_error(
         self, name: str, value: Number = 1, dimensions: Sequence[Dimension] | None = None
     ) -> None:
-        """Count an error; its Level dimension is Error."""
-        with_level = [*(dimensions or ()), Dimension("Level", "Error")]
-        self._add(name, value, "count", None, with_level, MetricTypes.COUNTER)
+        """Count an error; its Level is Error, and no request and no model are named."""
+        pairs = _with_defaults(dimensions, [("Level", "Error")])
+        self._keep(name, value, "", pairs, MetricTypes.COUNTER, "")
 
     def add_metric(
         self,
         name: str,
         value: Number,
-        unit: str = "unit",
+        unit: str = "",
         idx: int | None = None,
         dimensions: Sequence[Dimension] | None = None,
         metric_type: MetricTypes = MetricTypes.COUNTER,
@@ -190,11 +239,21 @@ class HandlerMetrics:
         dimension_names: Sequence[str] | None = None,
         metric_type: MetricTypes = MetricTypes.COUNTER,
     ) -> CachingMetric:
-        """Declare a metric for `add_or_update`; it gets no dimensions but its own."""
-        if not isinstance(metric_type, MetricTypes):
-            raise TypeError("metric_type must be one of MetricTypes")
+        """Declare a metric for `add_or_update`; it gets no dimensions but its own.
+
+        Raises:
+            MetricsCacheTypeError: an argument is of another type.
+        """
+        _check_types(metric_name, metric_type)
+        if not isinstance(unit, str):
+            raise MetricsCacheTypeError("the unit of a metric is a str")
+        if dimension_names and not isinstance(dimension_names, list):
+            raise MetricsCacheTypeError("dimension_names is a list of str")
         metric = CachingMetric(metric_name, unit, dimension_names, metric_type, sink=self)
-        self.cache.setdefault(metric_type, {})[metric_name] = metric
+        declared = self.cache.setdefault(metric_type, {})
+        if metric_name in declared:
+            log.warning("Overriding existing key %s:%s", metric_type, metric_name)
+        declared[metric_name] = metric
         return metric
 
     def get_metric(
@@ -203,12 +262,20 @@ class HandlerMetrics:
         """Return a metric declared before.
 
         Raises:
-            KeyError: none of that name and type.
+            MetricsCacheKeyError: none of that name and type.
+            MetricsCacheTypeError: an argument is of another type.
         """
+        _check_types(metric_name, metric_type)
         try:
             return self.cache[metric_type][metric_name]
         except KeyError:
-            raise KeyError(f"no {metric_type.value} named {metric_name!r} was declared") from None
+            raise MetricsCacheKeyError(
+                f"no {metric_type.value} named {metric_name!r} was declared"
+            ) from None
+
+    def set_request_ids(self, request_ids: dict[int, str] | None) -> None:
+        """Name the requests that are being measured (TorchServe's spelling)."""
+        self.request_ids = request_ids
 
     def record(
         self,
@@ -236,12 +303,11 @@ class HandlerMetrics:
         dimensions: Sequence[Dimension] | None,
         metric_type: MetricTypes,
     ) -> None:
-        pairs = [(d.name, str(d.value)) for d in dimensions or ()]
-        names = [name for name, _ in pairs]
-        if "ModelName" not in names:
-            pairs.append(("ModelName", self.model_name))
-        if "Level" not in names:
-            pairs.append(("Level", "Model"))
+        if self.request_ids is None:  # outside of a request TorchServe takes it for an error
+            defaults = [("Level", "Error")]
+        else:
+            defaults = [("ModelName", self.model_name), ("Level", "Model")]
+        pairs = _with_defaults(dimensions, defaults)
         self._keep(name, value, unit, pairs, metric_type, self._request_id(idx))
 
     def _request_id(self, idx: int | None) -> str:
@@ -257,12 +323,14 @@ class HandlerMetrics:
         metric_type: MetricTypes,
         request_id: str,
     ) -> None:
-        if len(self._pending) < MOST_PENDING:
+        if metric_type is MetricTypes.COUNTER and value < 0:
+            log.error("metric %s was not updated with %s: a counter cannot go down", name, value)
+        elif len(self._pending) < MOST_PENDING:
             self._pending.append(
                 {
                     "name": str(name),
                     "value": float(value),
-                    "unit": str(unit),
+                    "unit": UNITS.get(unit, unit),
                     "type": metric_type.value,
                     "dimensions": dimensions,
                     "requestId": request_id,
@@ -270,6 +338,24 @@ class HandlerMetrics:
             )
 
 
+def _with_defaults(
+    dimensions: Sequence[Dimension] | None, defaults: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Return the dimensions as pairs, and behind them the defaults that are not among them."""
+    pairs = [(dimension.name, str(dimension.value)) for dimension in dimensions or ()]
+    given = {name for name, _ in pairs}
+    return [*pairs, *(pair for pair in defaults if pair[0] not in given)]
+
+
+def _check_types(metric_name: str, metric_type: MetricTypes) -> None:
+    if not isinstance(metric_name, str):
+        raise MetricsCacheTypeError("the name of a metric is a str")
+    if not isinstance(metric_type, MetricTypes):
+        raise MetricsCacheTypeError("metric_type is one of MetricTypes")
+
+
 def _check_unit(unit: str, allowed: tuple[str, ...], what: str) -> None:
     if unit not in allowed:
-        raise ValueError(f"the unit of {what} must be one of {', '.join(allowed)}, not {unit!r}")
+        raise MetricsCacheValueError(
+            f"the unit of {what} must be one of {', '.join(allowed)}, not {unit!r}"
+        )
