@@ -216,7 +216,7 @@ def test_steps_are_timed_where_the_model_asks_for_it(make):
     measured = {it["name"]: it for it in context.metrics.drain()}
     steps = {f"ts_handler_{step}" for step in ("preprocess", "inference", "postprocess")}
     assert set(measured) == steps | {"HandlerTime"}
-    assert {measured[step]["unit"] for step in steps} == {"ms"}
+    assert {measured[step]["unit"] for step in steps} == {"Milliseconds"}
 
 
 def test_a_profile_of_torch_is_taken_where_the_environment_asks_for_it(make, tmp_path, monkeypatch):

@@ -21,7 +21,9 @@ SECTIONS = (
             Row("7.1-module-function", "handle at module level; None for loading", MUST, V, SAME),
             Row("7.1-named-function", "file:function", SHOULD, V, SAME),
             Row("7.1-class", "exactly one class defined in the file", MUST, V, SAME),
-            Row("7.1-default-handler", "ts.torch_handler.<name> when not importable", MUST, V, SAME),
+            Row(
+                "7.1-default-handler", "ts.torch_handler.<name> when not importable", MUST, V, SAME
+            ),
             Row(
                 "7.1-import-error",
                 "an ImportError is reported as a missing handler",
@@ -66,7 +68,13 @@ SECTIONS = (
             Row("7.3-loading", "eager, TorchScript, ONNX, AOT; else an error", MUST, V, SAME),
             Row("7.3-compile", "pt2 options: torch.compile", SHOULD, S, SAME),
             Row("7.3-index-to-name", "index_to_name.json in three shapes", MUST, V, SAME),
-            Row("7.3-preprocess", "preprocess: as_tensor of what an envelope hands over", MUST, V, SAME),
+            Row(
+                "7.3-preprocess",
+                "preprocess: as_tensor of what an envelope hands over",
+                MUST,
+                V,
+                SAME,
+            ),
             Row(
                 "7.3-preprocess-rows",
                 "rows of REST cannot become a tensor without an envelope: 503",
