@@ -219,6 +219,13 @@ def test_steps_are_timed_where_the_model_asks_for_it(make):
     assert {measured[step]["unit"] for step in steps} == {"Milliseconds"}
 
 
+@pytest.mark.parametrize("config", ["handler: {profile: false}\n", "handler: {note: 1}\n", ""])
+def test_steps_are_not_timed_where_it_does_not(make, config):
+    handler, context, _ = make(config=config)
+    handler.handle([{"body": SAMPLE}], context)
+    assert [it["name"] for it in context.metrics.drain()] == ["HandlerTime"]
+
+
 def test_a_profile_of_torch_is_taken_where_the_environment_asks_for_it(make, tmp_path, monkeypatch):
     monkeypatch.setenv("ENABLE_TORCH_PROFILER", "1")
     handler, context, model = make()

@@ -59,6 +59,13 @@ def own(name):
             id="port 0 takes a free one",
         ),
         pytest.param(
+            "service_envelope=kservev2",
+            own("envelope"),
+            "kservev2",
+            id="one envelope stands around every handler",
+        ),
+        pytest.param("service_envelope=", own("envelope"), None, id="or none"),
+        pytest.param(
             "metrics_address=http://localhost:8082",
             own("metrics"),
             Address("localhost", 8082),
@@ -285,6 +292,11 @@ def test_an_honoured_key_changes_the_settings(read, line, read_back, value):
             "max_batch_delay=0.5",
             "max_batch_delay=0.5 cannot be: write a whole number, 0 or more",
             id="half a millisecond",
+        ),
+        pytest.param(
+            "service_envelope=kserv",
+            "service_envelope=kserv cannot be: write one of body, json, kserve, kservev2",
+            id="an envelope that does not exist",
         ),
         pytest.param(
             "enable_batch=yes",

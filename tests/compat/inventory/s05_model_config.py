@@ -100,7 +100,7 @@ SECTION = Section(
         Row("5-use-venv", "useVenv: a virtual environment per model", SHOULD, S, SAME),
         Row("5-pt2", "pt2: compile and export", SHOULD, V, SAME),
         Row("5-handler", "handler: free; profile: true times the steps", MUST, V, SAME),
-        Row("5-micro-batching", "micro_batching, read by its helper", RARE, S),
+        Row("5-micro-batching", "micro_batching, read by its helper", RARE, S, SAME),
         Row("5-engines", "pippy, deepspeed, vllm_engine …: read by handlers", RARE, S, SAME),
     ),
 )

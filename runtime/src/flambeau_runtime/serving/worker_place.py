@@ -72,6 +72,7 @@ class WorkerPlace:
         self._started_at = time.time()  # noqa: TID251  shown to people, never subtracted
         self._process: WorkerProcess | None = None
         self._lane: Lane | Team | None = None
+        self._link: WorkerLink | None = None
         self._busy_s = 0.0
         self._delay_s: float | None = None
         self._poke = asyncio.Event()
@@ -105,8 +106,9 @@ class WorkerPlace:
 
     async def settle(self) -> None:
         """Have an idle worker say what its handler has measured; a busy one will by itself."""
-        if self._lane is not None and not self._lane.busy:
-            await self._lane.link.settle()
+        lane, link = self._lane, self._link
+        if isinstance(lane, Lane) and not lane.busy and link is not None:
+            await link.settle()
 
     def log_tail(self) -> str:
         """Return the last lines of the process that is here now, else of the last that failed."""
@@ -230,6 +232,7 @@ class WorkerPlace:
     ) -> LaneEnd | None:
         if self.state is not WorkerState.READY:
             return None
+        self._link = link
         lane = self._lane = _lane_class(self._site.mode)(
             self._site.queue,
             link,
@@ -249,7 +252,7 @@ class WorkerPlace:
                 await lane.drain()
         finally:
             lane.close()
-            self._lane = None
+            self._lane = self._link = None
             self._busy_s += lane.busy_s
             if lane.batches or asyncio.get_running_loop().time() - ready_at > PROVEN_S:
                 self.budget.reset()
