@@ -138,8 +138,8 @@ def test_the_archiver_tells_its_version_of_a_model_and_force(workshop):
             ["--extra-files", "gone.txt"], 1, "File does not exist: gone.txt\n", id="no extra file"
         ),
         pytest.param(["--serialized-file", "gone.pt"], 1, "gone.pt", id="no weights"),
-        pytest.param(["--export-path", "gone"], 1, "Given export-path gone is not a directory. "
-                     "Point to a valid export-path directory.\n", id="nowhere to put it"),
+        pytest.param(["--export-path", "model.py"], 1, "Given export-path model.py is not a "
+                     "directory. Point to a valid export-path directory.\n", id="nowhere to put it"),
         pytest.param(["--archive-format", "rar"], 2, "invalid choice: 'rar' (choose from 'tgz', "
                      "'no-archive', 'zip-store', 'default')\n", id="no such format"),
         pytest.param(["--runtime", "java"], 2, "invalid choice: 'java' (choose from 'python', "
@@ -150,6 +150,13 @@ def test_what_the_archiver_says(workshop, flags, status, says):
     made = archive(workshop, *flags)
     assert made.returncode == status
     assert says in made.stderr
+
+
+@pytest.mark.row("6-export-path", only="ours")
+def test_an_export_path_that_is_not_there_is_made(workshop):
+    made = archive(workshop, "--export-path", "new/store")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert (workshop.folder / "new" / "store" / "m.mar").is_file()
 
 
 @pytest.mark.row("6-archiver")

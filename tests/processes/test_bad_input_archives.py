@@ -122,7 +122,7 @@ def test_numbers_beyond_measure_in_the_configuration_are_passed_over(server, sto
 
 
 def test_no_archive_may_ask_for_more_workers_than_a_machine_has(server, store):
-    url = write_archive(store, "crowd", config="minWorkers: 100000\n")
+    url = write_archive(store, "crowd", config="minWorkers: 100000\nmaxWorkers: 100000\n")
     answer = server.manage("POST", f"/models?url={url}")
     assert (answer.status, "at most 1024" in answer.json["message"]) == (400, True)
 

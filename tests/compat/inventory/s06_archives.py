@@ -18,6 +18,14 @@ SECTION = Section(
     "Archives",
     (
         Row("6-archiver", "torch-model-archiver and its flags", MUST, V, SAME),
+        Row(
+            "6-export-path",
+            "an --export-path that is not there is an error",
+            RARE,
+            V,
+            DIFFERENT,
+            why="it is made: the guide packs into a model_store that nobody has made yet",
+        ),
         Row("6-mar", ".mar: a zip with MAR-INF/MANIFEST.json", MUST, V, SAME),
         Row("6-tgz", "tgz: one top directory, stripped", MUST, V, SAME),
         Row("6-no-archive", "no-archive: a plain directory, used in place", MUST, V, SAME),

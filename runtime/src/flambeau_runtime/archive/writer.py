@@ -91,7 +91,7 @@ def write_archive(
     created_on: datetime,
     force: bool = False,
 ) -> Path:
-    """Make the archive in the directory `export_path` and return where it is.
+    """Make the archive and return where it is; `export_path` is made when missing.
 
     Equal recipes over equal files give equal bytes but for `created_on`.
 
@@ -101,6 +101,7 @@ def write_archive(
     target = _target(recipe, export_path, archive_format, force)
     files = collect_files(recipe)
     manifest = json.dumps(make_manifest(recipe, created_on), indent=2).encode()
+    export_path.mkdir(parents=True, exist_ok=True)
     if archive_format is ArchiveFormat.NO_ARCHIVE:
         _write_directory(target, files, manifest)
         return target
@@ -123,7 +124,7 @@ def _target(recipe: Recipe, export_path: Path, archive_format: ArchiveFormat, fo
             "Model name contains special characters.\n"
             f"The allowed regular expression filter for model name is: {MODEL_NAME}"
         )
-    if not export_path.is_dir():
+    if export_path.exists() and not export_path.is_dir():
         raise CannotArchive(
             f"Given export-path {export_path} is not a directory. "
             "Point to a valid export-path directory."

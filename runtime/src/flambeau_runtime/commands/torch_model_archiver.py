@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="comma-separated files, wildcards and directories, whose content is spread",
     )
     add("--runtime", choices=RUNTIMES, default="python", help="kept in the manifest")
-    add("--export-path", default=str(Path.cwd()), help="the directory where the archive goes")
+    add("--export-path", default=str(Path.cwd()), help="where it goes; made when missing")
     add(
         "--archive-format",
         choices=FORMATS,
