@@ -90,6 +90,7 @@ def torchserve(tmp_path):
             f"{key}_address=http://127.0.0.1:{port}\n"
             for key, port in zip(keys, ports, strict=True)
         )
+        + "grpc_inference_port=0\ngrpc_management_port=0\n"
         + "batch_sise=2\n"
     )
     command = TorchServe(tmp_path, ports)

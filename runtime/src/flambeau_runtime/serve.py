@@ -349,6 +349,8 @@ class _Doors:
     async def open_grpc(self) -> None:
         for roles, listener in self._grpc:
             await listener.open(partial(_make_grpc_server, self._behind_grpc, roles))
+            extra = dict.fromkeys(sorted(roles), listener.target)
+            log.info("listening for gRPC", extra=extra)
 
     def ask_to_leave(self) -> None:
         """Have every answered prediction close its connection."""

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from flambeau_runtime.api.grpc.refusals import Refused
@@ -27,19 +28,25 @@ log = logging.getLogger(__name__)
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Method: TypeAlias = Callable[..., Awaitable[Any]]
+Parse: TypeAlias = Callable[[bytes], Any]
 
 UNFORESEEN = "Internal server error."
+CLOSING = "This server is shutting down."
+QUIET_S = 0.05
+LONGEST_QUIET_S = 1.0
+NO_MESSAGE = "Invalid protobuf byte sequence"
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Call:
     """One call: who makes it, and what it reads and writes."""
 
-    __slots__ = ("_calls", "_context")
+    __slots__ = ("_calls", "_context", "_parse")
 
-    def __init__(self, calls: Calls, context: Context) -> None:
+    def __init__(self, calls: Calls, context: Context, parse: Parse) -> None:
         self._calls = calls
         self._context = context
+        self._parse = parse
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -66,13 +73,28 @@ class Call:
         self._context.set_trailing_metadata(((key, value),))
 
     async def read(self) -> Any:  # noqa: ANN401  a message of the method's kind
-        """Return the next request; None after the last, or when the server closes."""
+        """Return the next request; None after the last, or when the server closes.
+
+        Raises:
+            Refused: what came is no request.
+        """
         try:
             async with self.until_closing():
                 message = await self._context.read()
         except TimeoutError:
             return None
-        return None if message is grpc.aio.EOF else message
+        return None if message is grpc.aio.EOF else self.parsed(message)
+
+    def parsed(self, message: bytes) -> Any:  # noqa: ANN401  a message of the method's kind
+        """Return the request that was sent.
+
+        Raises:
+            Refused: it is none.
+        """
+        try:
+            return self._parse(message)
+        except DecodeError:
+            raise Refused(StatusCode.INTERNAL, NO_MESSAGE) from None
 
     async def write(self, message: object) -> None:
         """Send a reply; waits while the client does not read."""
@@ -91,14 +113,36 @@ class Calls:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._closing = False
+        self._refused_at = 0.0
         self._waiting: set[asyncio.Timeout] = set()
 
     def close(self) -> None:
-        """Let no call wait any longer for what may never come."""
+        """Refuse what comes from now on, and let no call wait for what may never come."""
         self._closing = True
         now = asyncio.get_running_loop().time()
         for patience in self._waiting:
             patience.reschedule(now)
+
+    async def quiet(self) -> None:
+        """Wait until nobody seems to call any more.
+
+        A server that stops cancels what has reached it but not its handlers, and nobody tries what
+        was cancelled again. What is UNAVAILABLE may be tried elsewhere.
+        """
+        until = time.monotonic() + LONGEST_QUIET_S
+        self._refused_at = time.monotonic()
+        while (now := time.monotonic()) < until and now - self._refused_at < QUIET_S:  # noqa: ASYNC110  silence has no event
+            await asyncio.sleep(QUIET_S)
+
+    def admit(self) -> None:
+        """Take a call in.
+
+        Raises:
+            Refused: the server closes.
+        """
+        if self._closing:
+            self._refused_at = time.monotonic()
+            raise Refused(StatusCode.UNAVAILABLE, CLOSING)
 
     @asynccontextmanager
     async def patience(self) -> AsyncIterator[None]:
@@ -124,28 +168,37 @@ class Calls:
         name = f"{method.containing_service.full_name}/{method.name}"
         request = message_factory.GetMessageClass(method.input_type)
         reply = message_factory.GetMessageClass(method.output_type)
-        coding: Any = {
-            "request_deserializer": request.FromString,
-            "response_serializer": reply.SerializeToString,
-        }
+        # Requests are parsed here: gRPC would log a traceback for each stranger's garbage.
+        coding: Any = {"response_serializer": reply.SerializeToString}
         if method.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._many(name, behaviour), **coding)
-        one = self._one(name, behaviour)
+            many = self._many(name, behaviour, request.FromString)
+            return grpc.stream_stream_rpc_method_handler(many, **coding)
+        one = self._one(name, behaviour, request.FromString)
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(one, **coding)
         return grpc.unary_unary_rpc_method_handler(one, **coding)
 
-    def _one(self, name: str, behaviour: Method) -> Any:  # noqa: ANN401  grpc's own type is private
-        async def answer(request: object, context: Context) -> object:
-            call = Call(self, context)
-            return await self._ended(name, call, context, behaviour(request, call))
+    def _one(self, name: str, behaviour: Method, parse: Parse) -> Any:  # noqa: ANN401  grpc's own type is private
+        async def answer(message: bytes, context: Context) -> object:
+            call = Call(self, context, parse)
+
+            async def work() -> object:
+                self.admit()
+                return await behaviour(call.parsed(message), call)
+
+            return await self._ended(name, call, context, work())
 
         return answer
 
-    def _many(self, name: str, behaviour: Method) -> Any:  # noqa: ANN401
+    def _many(self, name: str, behaviour: Method, parse: Parse) -> Any:  # noqa: ANN401
         async def answer(_: object, context: Context) -> object:
-            call = Call(self, context)
-            return await self._ended(name, call, context, behaviour(call))
+            call = Call(self, context, parse)
+
+            async def work() -> object:
+                self.admit()
+                return await behaviour(call)
+
+            return await self._ended(name, call, context, work())
 
         return answer
 

@@ -28,9 +28,6 @@ class Server(Protocol):
     async def open(self) -> None:
         """Accept calls."""
 
-    def end_waits(self) -> None:
-        """Let no call go on that waits for what may never come."""
-
     async def close(self, grace_s: float) -> None:
         """Accept no more; let what was asked be answered for so long."""
 
@@ -73,11 +70,6 @@ class GrpcListener:
         self._server = await asyncio.to_thread(make_server, self.target)
         await self._server.open()
         self._claim.close()
-
-    def end_waits(self) -> None:
-        """Let no call go on that waits for what may never come."""
-        if self._server is not None:
-            self._server.end_waits()
 
     async def close(self) -> None:
         """Accept no more, let what was asked be answered, close every connection."""

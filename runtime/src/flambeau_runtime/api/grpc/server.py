@@ -86,20 +86,17 @@ class GrpcServer:
             raise InvalidSettings(f"gRPC cannot listen on {self._target}: {error}") from None
         await server.start()
 
-    def end_waits(self) -> None:
-        """Let no call go on that waits for what may never come."""
-        self._calls.close()
-
     def hurry(self) -> None:
         """Let a `close`, under way or to come, end without waiting for answers."""
         self._hurried.set()
 
     async def close(self, grace_s: float) -> None:
         """Accept no more; let what was asked be answered for so long, then end it."""
-        self.end_waits()
+        self._calls.close()
         if self._server is not None:
             async with asyncio.TaskGroup() as tasks:
                 hurrying = tasks.create_task(self._stop_at_once(self._server))
+                await self._calls.quiet()
                 await self._server.stop(grace_s)
                 hurrying.cancel()
         for service in self._services:
