@@ -316,7 +316,7 @@ SECTIONS = (
                 MUST,
                 V,
                 DIFFERENT,
-                "Callers on this machine may manage; disable_token_authorization=false is their way",
+                "Callers on this machine may manage; disable_token_authorization=false asks all",
             ),
             Row("2.4-expiry", "token_expiration_min, 60 minutes by default", SHOULD, V, SAME),
             Row("2.4-off", "the flag, the key and the variable switch it off", MUST, V, SAME),
