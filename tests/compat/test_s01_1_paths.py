@@ -215,7 +215,7 @@ def test_what_the_protocol_does_not_know_is_not_found(oip, path):
     assert (answer.status, answer.body) == (404, NOT_FOUND)
 
 
-@pytest.mark.row("1.1-oip-health-off", only="ours")
+@pytest.mark.row("1.1-oip-health-off", "4.2-oip", only="ours")
 def test_the_protocol_needs_no_switch(ts):
     assert ts.inference("GET", "/v2/health/live").json == {"live": True}
     assert ts.inference("GET", "/v2").json["extensions"] == ["kserve", "kubeflow"]

@@ -451,3 +451,15 @@ def test_without_the_model_api_nothing_is_registered_or_unregistered(serve):
     assert server.manage("GET", "/models/m").status == 200
     assert server.manage("PUT", "/models/m?min_worker=1").status == 202
     assert server.manage("PUT", "/models/m/1.0/set-default").status == 200
+
+
+@pytest.mark.row("2.1-url-s3", only="ours")
+def test_an_archive_comes_out_of_a_bucket(serve):
+    """Without a bucket to be asked, the answer still tells who was asked for it."""
+    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}
+    server = serve(env={**nobody, "AWS_SECRET_ACCESS_KEY": "s", "AWS_MAX_ATTEMPTS": "1"})
+    answer = server.manage("POST", "/models", url="s3://bucket/x.mar")
+    assert (answer.status, answer.json["type"]) == (400, "DownloadArchiveException")
+    said = answer.json["message"]
+    assert said.startswith("Failed to download archive from: s3://bucket/x.mar: ")
+    assert "127.0.0.1:9" in said

@@ -31,7 +31,7 @@ STUBBORN = """
 
     def handle(data, context):
         if data is not None:
-            time.sleep(30)
+            time.sleep(5)
             return ["late"] * len(data)
 """
 JSON = {"Content-Type": "application/json"}

@@ -431,7 +431,7 @@ def requiring(line, **config):
     return {"files": {"requirements.txt": line}, "requirementsFile": "requirements.txt", **config}
 
 
-@pytest.mark.row("6-requirements")
+@pytest.mark.row("6-requirements", "4.2-requirements")
 def test_requirements_are_installed_for_the_model(installing):
     with installing.registered(REQUIRES, **requiring("tiny_words==1.0\n")) as model:
         assert installing.predict(model).json == {"version": "1.0", "venv": False}
@@ -439,7 +439,7 @@ def test_requirements_are_installed_for_the_model(installing):
         assert installing.predict(other).text == "none"
 
 
-@pytest.mark.row("6-requirements")
+@pytest.mark.row("6-requirements", "4.2-requirements")
 def test_they_are_not_installed_unless_the_server_allows_it(ts):
     with ts.registered(REQUIRES, **requiring("tiny_words==1.0\n")) as model:
         assert ts.predict(model).text == "none"
@@ -462,7 +462,7 @@ def test_requirements_that_cannot_be_installed_refuse_the_model(installing):
     )
 
 
-@pytest.mark.row("6-requirements-refused", only="ours")
+@pytest.mark.row("6-requirements-refused", "2.1-requirements-fail", only="ours")
 def test_a_refused_model_does_not_stay_and_the_answer_says_why(installing):
     archive = installing.add_archive(REQUIRES, "gone", **requiring("nobody_has_this==9\n"))
     answer = installing.manage("POST", "/models", url=archive)

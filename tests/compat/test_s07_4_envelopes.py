@@ -47,7 +47,7 @@ kserve = serving("kserve", SEES)
 kservev2 = serving("kservev2", GIVES_DATA)
 
 
-@pytest.mark.row("7.4-envelope-body")
+@pytest.mark.row("7.4-envelope-body", "4.2-envelope")
 @pytest.mark.parametrize("sent", [[1, 2], {"a": 1}, 5])
 def test_body_hands_over_the_body(body, sent):
     assert body(sent).json == sent

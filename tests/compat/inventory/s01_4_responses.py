@@ -74,8 +74,8 @@ SECTION = Section(
             DIFFERENT,
             "503 that names max_response_size; the worker goes on, as after a whole answer",
         ),
-        Row("1.4-cors", "the three CORS values are added to every answer", SHOULD, V),
-        Row("1.4-cors-preflight", "no special answer to a pre-flight request", SHOULD, V),
+        Row("1.4-cors", "the three CORS values are added to every answer", SHOULD, V, SAME),
+        Row("1.4-cors-preflight", "no special answer to a pre-flight request", SHOULD, V, SAME),
         Row("1.4-tls", "https:// with key and certificate files, or a keystore", SHOULD, V, SAME),
         Row(
             "1.4-tls-versions",

@@ -27,7 +27,14 @@ SECTIONS = (
                 V,
                 SAME,
             ),
-            Row("2.1-url-s3", "url: s3:// is not understood", SHOULD, V),
+            Row(
+                "2.1-url-s3",
+                "url: s3:// is not understood",
+                SHOULD,
+                V,
+                DIFFERENT,
+                "s3, gs, az, hf and oci are sources, each with an extra of its own",
+            ),
             Row("2.1-model-name", "model_name, by default the manifest's", MUST, V, SAME),
             Row(
                 "2.1-handler",
@@ -142,6 +149,8 @@ SECTIONS = (
                 "requirements cannot be installed: 400 ModelException; the model stays listed",
                 SHOULD,
                 V,
+                DIFFERENT,
+                "400 ModelException with the installer's last lines; the model does not stay",
             ),
             Row("2.1-api-off", "model API off (the default): 405", MUST, V, SAME),
             Row(
