@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runtime")
-    archive = write_archive(folder / "store", config="minWorkers: 1\n")
+    archive = write_archive(folder / "store", config="minWorkers: 1\nmaxWorkers: 1\n")
     with serving(folder, "--models", f"classifier={archive}") as server:
         until(lambda: server.predict("classifier").status == 200)
         yield server

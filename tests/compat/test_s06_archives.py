@@ -139,7 +139,7 @@ def test_the_archiver_tells_its_version_of_a_model_and_force(workshop):
         ),
         pytest.param(["--serialized-file", "gone.pt"], 1, "gone.pt", id="no weights"),
         pytest.param(["--export-path", "model.py"], 1, "Given export-path model.py is not a "
-                     "directory. Point to a valid export-path directory.\n", id="nowhere to put it"),
+                     "directory. Point to a valid export-path directory.\n", id="no directory"),
         pytest.param(["--archive-format", "rar"], 2, "invalid choice: 'rar' (choose from 'tgz', "
                      "'no-archive', 'zip-store', 'default')\n", id="no such format"),
         pytest.param(["--runtime", "java"], 2, "invalid choice: 'java' (choose from 'python', "

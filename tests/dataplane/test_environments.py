@@ -1,6 +1,7 @@
 """Packages of a model's own: what is installed, where, how often, and what is left by a failure."""
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -31,6 +32,9 @@ def wheels(tmp_path):
     write_wheel(folder, "needs_ours", "1.0", requires=("orjson", "tiny_words<2"))
     write_wheel(folder, "orjson", "0.1")
     write_wheel(folder, "wants_old", "1.0", requires=("orjson<1",))
+    write_wheel(folder, "orjson", "99.0")
+    write_wheel(folder, "moves_on", "1.0", requires=("orjson",))
+    write_wheel(folder, "moves_on", "2.0", requires=("orjson>=99",))
     return folder
 
 
@@ -84,6 +88,13 @@ async def test_a_model_gets_what_it_requires_in_a_directory_of_its_own(tmp_path,
 async def test_what_the_runtime_has_is_not_fetched_again(tmp_path, make):
     package = await make().equip(model(tmp_path, "needs_ours\n"))
     assert installed(package.environment) == ["needs_ours.py", "tiny_words.py"]
+
+
+@pytest.mark.usefixtures("installer")
+async def test_what_fits_the_runtimes_packages_goes_before_what_is_newer(tmp_path, make):
+    package = await make().equip(model(tmp_path, "moves_on\n"))
+    assert installed(package.environment) == ["moves_on.py"]
+    assert (package.environment.packages / "moves_on.py").read_text() == "VERSION = '1.0'\n"
 
 
 @pytest.mark.usefixtures("installer")
@@ -276,6 +287,16 @@ asyncio.run(environments.Environments(folder / "root", {}, install=True).equip(p
 """
 
 
+def is_locked(root):
+    (file,) = root.glob("*.lock")
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def start_to_be_killed(tmp_path, program):
     return subprocess.Popen([sys.executable, "-c", KILLED, tmp_path, program])
 
@@ -286,9 +307,8 @@ async def test_the_next_runtime_waits_for_the_installer_of_a_killed_one(tmp_path
     orphan = await until(lambda: pid_of(tmp_path))
     killed.kill()
     killed.wait()
+    assert is_locked(tmp_path / "root")
     following = asyncio.create_task(make().equip(package))
-    done, _ = await asyncio.wait([following], timeout=1.0)
-    assert not done
     os.kill(orphan, 9)
     assert installed((await following).environment) == ["tiny_words.py"]
 

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
-    write_archive(folder / "store", "healthy", config="minWorkers: 1\n")
+    write_archive(folder / "store", "healthy", config="minWorkers: 1\nmaxWorkers: 1\n")
     with serving(folder, "--models", "healthy-1.0.mar") as running:
         until(lambda: running.predict("healthy").status == 200)
         yield running
