@@ -9,7 +9,7 @@ other.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import NamedTuple, Protocol
@@ -28,8 +28,8 @@ class Kind(IntEnum):
     END = 5  # worker → front: one prediction per row, the batch is over
     FAULT = 6  # worker → front: JSON, the batch (or with batch 0 the load) failed
     CANCEL = 7  # front → worker: nobody waits for this batch any more
-    PING = 8
-    PONG = 9
+    PING = 8  # front → worker: say what the handler has measured
+    PONG = 9  # worker → front: it is said
     METRICS = 10  # worker → front: JSON, what the handler measured
 
 
@@ -63,6 +63,7 @@ class Outgoing(Protocol):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     region: Region | None
 
 
@@ -88,11 +89,14 @@ class Incoming(NamedTuple):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     offset: int
     size: int
 
 
 Buffer = bytes | bytearray | memoryview
+NamedPart = tuple[str, str, Buffer]
+"""A value of a body of PARTS: its name, its content type ("" for none), the value."""
 Answered = tuple[int, str, tuple[tuple[str, str], ...], Buffer]
 """status, phrase, headers, body: one row of PART or END; see ROW_FAULT and ROW_ABSENT."""
 
@@ -103,6 +107,14 @@ _EXPLAIN, _DESCRIBE = 1, 2
 IN_ARENA, WITH_WORKER = 4, 8
 WITH_HANDLER = memoryview(b"")
 """In the place of a body: told apart by identity, an empty body is another."""
+WITHOUT_PATH = 32
+"""A row's spelling: its path says nothing beyond the model (`/v1/models/…`, `/v2/models/…`)."""
+WITH_QUERY = 64
+"""A row's spelling: `url_path` is a query string; its fields are the row's (`/invocations`)."""
+_SPELLING = WITHOUT_PATH | WITH_QUERY
+_PART = struct.Struct("<III")  # name, content type, value
+PARTS = "\0parts"
+"""The content type of a body that is several named values; no header of a request can say it."""
 ROW_FAULT = 0
 """The status of a row that failed alone; its body is the JSON of a FAULT."""
 ROW_ABSENT = 1
@@ -154,7 +166,8 @@ def pack_predict(batch: int, rows: Sequence[Outgoing]) -> list[Buffer]:
         id_size, headers_size, type_size = len(request_id), len(headers), len(content_type)
         path_size, body_size = len(url_path), len(body)
         size += id_size + headers_size + type_size + path_size
-        flags = (_EXPLAIN if row.explain else 0) | (_DESCRIBE if row.describe else 0)
+        flags = row.spelling | (_EXPLAIN if row.explain else 0)
+        flags |= _DESCRIBE if row.describe else 0
         offset = 0
         if row.region is None:
             parts += (request_id, headers, content_type, url_path, body)
@@ -191,6 +204,7 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
                 _text(payload[ends[3] : ends[4]]),
                 bool(flags & _EXPLAIN),
                 bool(flags & _DESCRIBE),
+                flags & _SPELLING,
                 offset if flags & IN_ARENA else -1,
                 body,
             )
@@ -250,6 +264,34 @@ def unpack_end(payload: Buffer) -> list[Answered]:
     if position != size:
         raise Garbage(f"{size - position} bytes after the last of {count} rows")
     return rows
+
+
+def pack_parts(parts: Sequence[NamedPart]) -> list[Buffer]:
+    """Return the pieces of a body of PARTS, in order; values are not copied."""
+    pieces: list[Buffer] = []
+    for name, content_type, value in parts:
+        raw_name, raw_type = name.encode(), content_type.encode()
+        record = _PART.pack(len(raw_name), len(raw_type), len(value))
+        pieces += (record + raw_name + raw_type, value)
+    return pieces
+
+
+def unpack_parts(body: Buffer) -> Iterator[NamedPart]:
+    """Yield the values of a body of PARTS; each is a slice of `body`.
+
+    Raises:
+        Garbage: the lengths do not add up to the body's, or a text is not UTF-8.
+    """
+    at, size = 0, len(body)
+    while at < size:
+        if at + _PART.size > size:
+            raise Garbage("a body ends within the lengths of a part")
+        lengths = _PART.unpack_from(body, at)
+        start, middle, value, end = accumulate(lengths, initial=at + _PART.size)
+        if end > size:
+            raise Garbage("a part is longer than its body")
+        yield _text(body[start:middle]), _text(body[middle:value]), body[value:end]
+        at = end
 
 
 def _read_count(payload: Buffer, record: struct.Struct) -> tuple[int, int]:

@@ -22,7 +22,7 @@ class Payload:
 
     `headers` is the client's own block, `b"Name: value\r\n"` per header. `region` is the place in
     the shared arena where the body lies, and `body` its view; None when the body travels through
-    the socket.
+    the socket. `spelling` says what else the path means (`protocol.WITHOUT_PATH`, `WITH_QUERY`).
     """
 
     __slots__ = (
@@ -33,6 +33,7 @@ class Payload:
         "headers",
         "region",
         "request_id",
+        "spelling",
         "url_path",
     )
 
@@ -45,6 +46,7 @@ class Payload:
         url_path: str = "",
         explain: bool = False,  # noqa: FBT001, FBT002, RUF100  positional: built once per request
         describe: bool = False,  # noqa: FBT001, FBT002, RUF100
+        spelling: int = 0,
     ) -> None:
         self.request_id = request_id
         self.headers = headers
@@ -53,6 +55,7 @@ class Payload:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
+        self.spelling = spelling
         self.region: Region | None = None
 
 

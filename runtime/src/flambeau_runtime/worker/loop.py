@@ -237,7 +237,8 @@ def _predict(
                 answer += _measured(model, every=every)
             sock.sendall(answer)
         elif kind == Kind.PING:
-            sock.sendall(protocol.frame(Kind.PONG, batch))
+            sock.sendall(_measured(model, every=every) + protocol.frame(Kind.PONG, batch))
+            reported_at, unreported = time.monotonic(), False
         elif kind != Kind.CANCEL:
             raise Garbage(f"frame {kind} where a batch was due")
 
@@ -285,6 +286,7 @@ def _rows(payload: memoryview, arena: Arena) -> list[Row]:
             row.url_path,
             row.explain,
             row.describe,
+            row.spelling,
         )
         for row in protocol.unpack_predict(payload)
     ]
@@ -304,11 +306,14 @@ def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -
 
 
 def _bounded(result: RowResult, limit: int) -> RowResult:
-    """Return the result, or the fault of one that is too long: only its own row fails."""
+    """Return the result, or the fault of one that is too long: only its own row fails.
+
+    Its status is TorchServe's, which kills a worker for such an answer.
+    """
     problem = too_long(result, limit)
     if problem is None:
         return result
-    fault = {"reason": "PredictionFailed", "message": problem}
+    fault = {"reason": "PredictionFailed", "message": problem, "status": 500}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
 
