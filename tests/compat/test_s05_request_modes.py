@@ -38,6 +38,8 @@ CONTINUOUS = """
         def handle(self, data, context):
             ids = [context.get_request_id(index) for index in range(len(data))]
             known = [not row for row in data]
+            for index, knows in enumerate(known):
+                assert knows is ("body" not in context.get_all_request_header(index))
             for key, row in zip(ids, data):
                 if row:
                     self.calls[key] = [0, int(row["body"])]
@@ -149,6 +151,23 @@ def test_a_sequence_is_served_by_one_worker_in_order(ts, counter):
     answers = [of(ts, counter, "one").json for _ in range(4)]
     assert [answer[:2] for answer in answers] == [["one", count] for count in (1, 2, 3, 4)]
     assert len({answer[3] for answer in answers}) == 1
+
+
+@pytest.mark.row("5-sequences", "5-continuous-batching", "5-job-ticket")
+def test_the_description_says_how_requests_are_taken(ts, counter, continuous):
+    said = ts.describe(counter)
+    assert {
+        "stateful": True,
+        "sequenceMaxIdleMSec": 20_000,
+        "sequenceTimeoutMSec": 0,
+        "maxNumSequence": 20,
+        "maxSequenceJobQueueSize": 2,
+        "continuousBatching": False,
+        "useJobTicket": False,
+    }.items() <= said.items()
+    said = ts.describe(continuous)
+    assert said["continuousBatching"] is True
+    assert (said["stateful"], said["maxNumSequence"]) == (False, 0)
 
 
 @pytest.mark.row("5-sequences")

@@ -92,6 +92,16 @@ async def test_a_death_hands_everything_on_once():
         await second.close()
 
 
+async def test_what_a_dead_worker_had_does_not_go_to_another_of_its_slots():
+    async with team(b"a", b"b") as (worker, numbers, [first, dies]):
+        worker.answer(numbers[b"a"], [b"x"])
+        await first.reply.end()
+        await worker.die()
+        await worker.ended()
+        assert not dies.ended
+        assert dies.deaths == 1
+
+
 async def test_one_batch_that_is_late_takes_the_worker_and_the_others_are_tried_again():
     async with team(b"a", response_s=0.4) as (worker, _, [late]):
         await asyncio.sleep(0.2)

@@ -209,6 +209,19 @@ async def test_a_job_that_waits_too_long_expires_and_those_behind_it_go_on():
     assert not fine.reply.parts
 
 
+async def test_one_job_is_at_work_also_after_all_that_waited_had_expired():
+    queue = queue_of()
+    async with workers(queue) as [worker]:
+        submit(queue, "z", b"z")
+        busy = await worker.batch()
+        late = submit(queue, "a", b"1", timeout_s=0.05)
+        assert isinstance(await late.reply.end(), DeadlineExceeded)
+        submit(queue, "a", b"2")
+        submit(queue, "a", b"3")
+        worker.answer(*busy)
+        assert (await worker.batch())[1] == [b"2"]
+
+
 async def test_a_client_that_left_is_passed_by():
     queue = queue_of()
     gone, stays = submit(queue, "a", b"1"), submit(queue, "a", b"2")

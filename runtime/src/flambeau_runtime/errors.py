@@ -4,10 +4,9 @@ RuntimeFault
 ├── ModelNotFound            no model of that name
 ├── VersionNotFound          the model exists, that version does not
 ├── ModelNotReady            it exists, but nothing can serve it now
-│   ├── NoWorker             it has no worker, and will get none by itself
-│   │   └── NoWorkerToDescribe  its handler shall describe itself, and no worker is there to ask
-│   └── NotTaken             the model takes no more than it can serve now, by its own wish
-│       ├── NoTicket         no worker is idle, and it takes requests only then
+│   └── NoWorker             it has no worker for the request, and TorchServe's words for that
+│       ├── NoWorkerToDescribe  its handler shall describe itself, and no worker is there to ask
+│       ├── NoTicket         no worker is idle, and the model takes requests only then
 │       └── SequenceRefused  there are too many sequences, or too many jobs of one
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
@@ -98,19 +97,11 @@ class NoWorkerToDescribe(NoWorker):
         )
 
 
-class NotTaken(ModelNotReady):
-    """The model takes no more requests than it can serve now, by its own wish."""
-
-    def __init__(self, model: str, version: str) -> None:
-        super().__init__(model, version, NO_WORKER)
-        self.args = (f'Model "{model}" {NO_WORKER}',)  # TorchServe's sentence names no version
-
-
-class NoTicket(NotTaken):
+class NoTicket(NoWorker):
     """No worker is idle, and the model says `useJobTicket`."""
 
 
-class SequenceRefused(NotTaken):
+class SequenceRefused(NoWorker):
     """There are `maxNumSequence` sequences, or `maxSequenceJobQueueSize` jobs wait in this one."""
 
 

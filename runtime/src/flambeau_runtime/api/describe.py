@@ -12,6 +12,7 @@ from flambeau_runtime.archive.model_config import ModelConfig, read_model_config
 from flambeau_runtime.archive.sources import presentable
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
+from flambeau_runtime.serving.modes import Mode, SequenceLimits
 from flambeau_runtime.serving.observed import WorkerFacts
 
 NO_USAGE: Mapping[int, str] = MappingProxyType({})
@@ -32,6 +33,7 @@ def describe(
     config = spec.config
     if not config.is_there and live is not None:
         config = read_model_config(live.package.config)
+    mode = Mode() if live is None else live.mode
     workers = () if live is None else live.workers()
     pending = 0 if live is None else len(live.queue)
     return {
@@ -50,20 +52,28 @@ def describe(
         "parallelType": config.parallel_type,
         "parallelLevel": config.parallel_level,
         **_devices(config, devices),
-        "continuousBatching": False,
-        "useJobTicket": False,
+        "continuousBatching": mode.continuous,
+        "useJobTicket": mode.job_ticket,
         "useVenv": config.use_venv,
-        "stateful": False,
-        "sequenceMaxIdleMSec": 0,
-        "sequenceTimeoutMSec": 0,
-        "maxNumSequence": 0,
-        "maxSequenceJobQueueSize": 0,
+        **_sequences(mode.sequences),
         "loadedAtStartup": loaded_at_startup,
         "workers": [describe_worker(worker, usage) for worker in workers],
         "jobQueueStatus": {
             "remainingCapacity": max(0, spec.queue_size - pending),
             "pendingRequests": pending,
         },
+    }
+
+
+def _sequences(limits: SequenceLimits | None) -> dict[str, Any]:
+    """Return whether the model keeps state, and the limits of its sequences; 0 without any."""
+    limits = limits or SequenceLimits(max_count=0, queue_size=0)
+    return {
+        "stateful": limits.max_count > 0,
+        "sequenceMaxIdleMSec": round(limits.max_idle_s * 1000),
+        "sequenceTimeoutMSec": round(limits.timeout_s * 1000),
+        "maxNumSequence": limits.max_count,
+        "maxSequenceJobQueueSize": limits.queue_size,
     }
 
 

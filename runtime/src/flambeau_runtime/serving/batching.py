@@ -199,11 +199,6 @@ class JobQueue:
         self.idle(lane)
 
     @property
-    def retries(self) -> bool:
-        """Whether a job whose worker died may go to another."""
-        return self.spec.retry_on_crash
-
-    @property
     def end_header(self) -> str | None:
         """The header of an answer that names sequences which are over; None: there are none."""
         return None

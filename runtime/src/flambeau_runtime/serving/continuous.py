@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import copy
 
 from flambeau_runtime import protocol
 from flambeau_runtime.protocol import Answered, Garbage
@@ -102,6 +103,7 @@ def _goes_on(job: Job, row: Answered) -> bool:
 
 def _known(payload: Payload) -> Payload:
     """Return the row of a request whose body the handler has had."""
-    known = Payload(payload.request_id, payload.headers, b"", "", payload.url_path, payload.explain)
+    known = copy(payload)
+    known.body = b""
     known.region = WITH_WORKER
     return known

@@ -281,7 +281,7 @@ class Lane:
         if not jobs:
             return 0
         deaths = jobs[0].deaths
-        retry = self.queue.retries
+        retry = self.queue.spec.retry_on_crash
         if retry and deaths == 1:
             self.queue.again([jobs])
         elif retry and len(jobs) > 1:

@@ -56,11 +56,6 @@ class SequenceQueue(JobQueue):
         self._at_work: dict[Puller, dict[Job, Sequence]] = {}
 
     @property
-    def retries(self) -> bool:
-        """Never: another worker has not the state that the job needs."""
-        return False
-
-    @property
     def end_header(self) -> str | None:
         """The header of an answer that names sequences which are over."""
         return self._headers.end
@@ -137,7 +132,7 @@ class SequenceQueue(JobQueue):
         self._rest({job: team.pop(job) for job in over})
 
     def again(self, batches: list[list[Job]]) -> None:
-        """Fail the jobs of a worker that ended: their sequences' state went with it."""
+        """Fail the jobs of a worker that ended: no other has the state that they need."""
         fault = WorkerLost("Worker died. The state of this sequence is lost with it.")
         for job in [job for batch in batches for job in batch]:
             self.outstanding -= 1

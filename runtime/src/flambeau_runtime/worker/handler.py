@@ -132,7 +132,7 @@ class LoadedHandler:
         """
         context = self.context
         data = [
-            {} if row.body is WITH_HANDLER else read_row(row, processor, self._decode)
+            self._known_or_new(row, processor)
             for row, processor in zip(rows, context.request_processor, strict=True)
         ]
         results = self._call(data)
@@ -143,6 +143,12 @@ class LoadedHandler:
             row_result(encode(result), processor)
             for result, processor in zip(results, context.request_processor, strict=True)
         ]
+
+    def _known_or_new(self, row: Row, processor: RequestProcessor) -> dict[str, Any]:
+        if row.body is not WITH_HANDLER:
+            return read_row(row, processor, self._decode)
+        processor.note_parts({})  # without a body there is no content type of it
+        return {}
 
     def _mark(self, index: int, result: Result) -> None:
         try:
