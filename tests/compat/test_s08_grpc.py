@@ -11,7 +11,7 @@ from queue import Queue
 import grpc
 import pytest
 
-from tests.certificates import write_certificate
+from tests.certificates import Certificate
 from tests.compat.ts import new_name
 from tests.grpc_client import (
     INFERENCE,
@@ -654,11 +654,11 @@ def test_a_connection_that_is_too_old_is_closed_after_its_grace(serve):
 @pytest.mark.row("4.2-grpc-ssl")
 def test_enable_grpc_ssl_shows_the_certificate_of_https(serve):
     def write(place):
-        write_certificate(place.folder)
+        Certificate.for_localhost().write(place.folder)
 
-    files = {"private_key_file": "key.pem", "certificate_file": "cert.pem"}
+    files = {"private_key_file": "key.pem", "certificate_file": "certificate.pem"}
     server = serve(config={"enable_grpc_ssl": "true", **files}, prepare=write)
-    trusted = (server.place.folder / "cert.pem").read_bytes()
+    trusted = (server.place.folder / "certificate.pem").read_bytes()
     with clients(server, wait=False) as (plain, management):
         for service, method, port in (
             (INFERENCE, "Ping", server.ports.grpc_inference),

@@ -3,10 +3,15 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import pytest
+
 from flambeau_runtime import protocol
-from flambeau_runtime.errors import PredictionFailed, WorkerLost
+from flambeau_runtime.errors import PredictionFailed, SequenceRefused, WorkerLost
 from flambeau_runtime.protocol import Kind
 from flambeau_runtime.serving.continuous import ContinuousLane
+from flambeau_runtime.serving.counters import Counters
+from flambeau_runtime.serving.modes import SequenceLimits
+from flambeau_runtime.serving.sequences import SequenceQueue
 from flambeau_runtime.worker.context import RowResult
 from tests.dataplane.fake_worker import MAX_RESPONSE_BYTES, FakeWorker, new_job, new_queue
 
@@ -148,6 +153,35 @@ async def test_a_drained_lane_finishes_its_rows_and_takes_no_other():
             worker.returns(number, (b"2", LAST))
         assert (await job.reply.end()).body == b"2"
         assert len(queue) == 1
+
+
+async def test_sequences_join_a_running_batch_and_end_by_the_handlers_word():
+    limits = SequenceLimits(max_idle_s=60, max_count=2, queue_size=5)
+    queue = SequenceQueue(new_queue(size=4).spec, Counters(), limits)
+    worker = await CallingWorker(queue).start()
+    first = submit_to(queue, "a", b"1")
+    number, _ = await worker.call()
+    submit_to(queue, "a", b"2")
+    other = submit_to(queue, "b", b"3")
+    worker.returns(number, (b"", MORE))
+    number, bodies = await worker.call()
+    assert bodies == [None, b"3"]  # one of each sequence at a time
+    ends = (*LAST, ("ts_request_sequence_end", "a; b"))
+    worker.returns(number, (b"x", LAST), (b"y", ends))
+    assert [(await job.reply.end()).body for job in (first, other)] == [b"x", b"y"]
+    number, bodies = await worker.call()
+    assert bodies == [b"2"]
+    submit_to(queue, "c", b"4")  # there is room: b has ended, a goes on
+    with pytest.raises(SequenceRefused):
+        submit_to(queue, "d", b"5")
+    await worker.close()
+
+
+def submit_to(queue, key, body):
+    job = new_job(body)
+    job.payload.headers = b"ts_request_sequence_id: %b\r\n" % key.encode()
+    queue.submit(job)
+    return job
 
 
 async def test_a_slow_reader_is_let_go_of_when_its_row_is_finished():

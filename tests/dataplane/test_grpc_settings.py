@@ -5,11 +5,12 @@ import socket
 import pytest
 
 from flambeau_runtime.__main__ import make_parser, read_settings
-from flambeau_runtime.api.grpc.certificate import read_certificate
 from flambeau_runtime.api.grpc.listener import claim
+from flambeau_runtime.api.tls import read_fitting_identity
 from flambeau_runtime.commands import torchserve
 from flambeau_runtime.errors import InvalidSettings
-from flambeau_runtime.settings import Address, ConnectionAge, Settings, Tls
+from flambeau_runtime.settings import Address, ConnectionAge, Tls
+from tests.certificates import Certificate
 
 
 def settings_of(tmp_path, *lines, command=torchserve):
@@ -113,26 +114,9 @@ def test_a_claim_leaves_room_for_the_server_to_come():
         socket.create_server(held.getsockname()).close()
 
 
-def tls(key=None, chain=None):
-    return Settings(grpc_tls=True, tls=Tls(private_key=key, certificate=chain))
-
-
-def test_without_enable_grpc_ssl_no_certificate_is_read(tmp_path):
-    files = Tls(private_key=tmp_path / "absent", certificate=tmp_path / "absent")
-    assert read_certificate(Settings(tls=files)) is None
-
-
-def test_enable_grpc_ssl_without_files_names_the_keys_to_set():
-    with pytest.raises(InvalidSettings, match="with private_key_file and certificate_file"):
-        read_certificate(tls())
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InvalidSettings, match="absent: cannot be read: No such"):
-        read_certificate(tls(tmp_path / "absent", tmp_path / "absent"))
-
-
-def test_files_that_are_no_pem_are_refused(tmp_path):
-    (tmp_path / "key").write_text("no key")
-    with pytest.raises(InvalidSettings, match="this is no key and certificate in PEM"):
-        read_certificate(tls(tmp_path / "key", tmp_path / "key"))
+def test_a_key_and_a_certificate_that_do_not_fit_are_refused_before_anything_is_served(tmp_path):
+    mine, other = (Certificate.for_localhost() for _ in range(2))
+    files = mine.write(tmp_path)
+    files.certificate.write_bytes(other.certificate)
+    with pytest.raises(InvalidSettings, match="certificate_file="):
+        read_fitting_identity(Tls(private_key=files.key, certificate=files.certificate))

@@ -242,6 +242,27 @@ async def test_whoever_asks_for_one_answer_gets_the_pieces_in_one():
     await worker.close()
 
 
+async def test_pieces_in_one_have_a_bound(monkeypatch):
+    monkeypatch.setattr("flambeau_runtime.serving.job.LONGEST_JOINED", 10)
+    queue = new_queue(size=1)
+    worker = await FakeWorker(queue).start()
+    async with asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(_fault_of(ask(queue, new_job(b"a").payload, 5)))
+        number, _ = await worker.batch()
+        for _ in range(3):
+            worker.pieces(number, b"12345")
+        assert "longer than 10 bytes" in str(await asked)
+    assert (await worker.frame())[:2] == (Kind.CANCEL, number)
+    await worker.close()
+
+
+async def _fault_of(asked):
+    try:
+        await asked
+    except PredictionFailed as fault:
+        return fault
+
+
 async def _send_until_it_blocks(worker, number):
     """Send pieces until the socket takes no more; return how many."""
     sent = 0

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from flambeau_runtime import serve
-from flambeau_runtime.commands import config_properties, property_values
+from flambeau_runtime.commands import cache, config_properties, property_values
 from flambeau_runtime.commands.devices import count_devices
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address, Authorisation, Managed, Settings
@@ -88,6 +88,12 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
         " (default: a temporary one)",
     )
     parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="extracted archives and downloads, shared with other runtimes; none removes anything"
+        " in it (default: FLAMBEAU_CACHE, else the state directory, shared with nobody)",
+    )
+    parser.add_argument(
         "--boot-file",
         metavar="FILE",
         help="the committed document and the operator's public keys: a ModelDeployment owns this"
@@ -127,6 +133,7 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     devices = count_devices(environ)
     settings = config_properties.apply(Settings(), path, environ, devices)
     settings = _with_flags(settings, arguments)
+    settings = cache.apply(settings, arguments.cache, environ)
     if settings.model_store is not None and not settings.model_store.is_dir():
         raise InvalidSettings(
             f"--model-store {settings.model_store}: there is no such directory; create it, or name"

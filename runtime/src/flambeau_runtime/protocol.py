@@ -28,8 +28,8 @@ class Kind(IntEnum):
     END = 5  # worker → front: one prediction per row, the batch is over
     FAULT = 6  # worker → front: JSON, the batch (or with batch 0 the load) failed
     CANCEL = 7  # front → worker: nobody waits for this batch any more
-    PING = 8
-    PONG = 9
+    PING = 8  # front → worker: say what the handler has measured
+    PONG = 9  # worker → front: it is said
     METRICS = 10  # worker → front: JSON, what the handler measured
 
 
@@ -63,6 +63,7 @@ class Outgoing(Protocol):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     region: Region | None
 
 
@@ -88,6 +89,7 @@ class Incoming(NamedTuple):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     offset: int
     size: int
 
@@ -105,6 +107,11 @@ _EXPLAIN, _DESCRIBE = 1, 2
 IN_ARENA, WITH_WORKER = 4, 8
 WITH_HANDLER = memoryview(b"")
 """In the place of a body: told apart by identity, an empty body is another."""
+WITHOUT_PATH = 32
+"""A row's spelling: its path says nothing beyond the model (`/v1/models/…`, `/v2/models/…`)."""
+WITH_QUERY = 64
+"""A row's spelling: `url_path` is a query string; its fields are the row's (`/invocations`)."""
+_SPELLING = WITHOUT_PATH | WITH_QUERY
 _PART = struct.Struct("<III")  # name, content type, value
 PARTS = "\0parts"
 """The content type of a body that is several named values; no header of a request can say it."""
@@ -159,7 +166,8 @@ def pack_predict(batch: int, rows: Sequence[Outgoing]) -> list[Buffer]:
         id_size, headers_size, type_size = len(request_id), len(headers), len(content_type)
         path_size, body_size = len(url_path), len(body)
         size += id_size + headers_size + type_size + path_size
-        flags = (_EXPLAIN if row.explain else 0) | (_DESCRIBE if row.describe else 0)
+        flags = row.spelling | (_EXPLAIN if row.explain else 0)
+        flags |= _DESCRIBE if row.describe else 0
         offset = 0
         if row.region is None:
             parts += (request_id, headers, content_type, url_path, body)
@@ -196,6 +204,7 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
                 _text(payload[ends[3] : ends[4]]),
                 bool(flags & _EXPLAIN),
                 bool(flags & _DESCRIBE),
+                flags & _SPELLING,
                 offset if flags & IN_ARENA else -1,
                 body,
             )

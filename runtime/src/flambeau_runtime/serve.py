@@ -11,34 +11,48 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from flambeau_runtime import logs, state_dir
-from flambeau_runtime.api import asgi, inference, state
+from flambeau_runtime.api import (
+    asgi,
+    inference,
+    openapi,
+    openapi_inference,
+    openapi_management,
+    state,
+)
 from flambeau_runtime.api.authorisation import (
+    InferenceGate,
     Keys,
     make_inference_gate,
     make_keys,
     make_management_gate,
     make_state_gate,
 )
-from flambeau_runtime.api.grpc.certificate import Certificate, read_certificate
 from flambeau_runtime.api.grpc.listener import Behind, GrpcListener, Server, claim
 from flambeau_runtime.api.hot_path import HotPath, make_protocol
-from flambeau_runtime.api.listener import Listener, bind
-from flambeau_runtime.archive.store import Store
+from flambeau_runtime.api.listener import Listener, bind, url_of_address
+from flambeau_runtime.api.tls import Identity, make_context, read_fitting_identity
+from flambeau_runtime.archive.environments import Environments
+from flambeau_runtime.archive.store import Around, Store
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving import orphans
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
-from flambeau_runtime.serving.start_models import StartModels, workers_at_start
-from flambeau_runtime.serving.supervisor import Supervisor
+from flambeau_runtime.serving.start_models import (
+    StartModels,
+    count_start_workers,
+    has_start_models,
+)
+from flambeau_runtime.serving.supervisor import Supervisor, without_hidden
 from flambeau_runtime.settings import Address, MetricsMode, Settings
 from flambeau_runtime.telemetry import Telemetry, VersionMetrics, make_telemetry
 
@@ -50,9 +64,12 @@ grpc_management → host:port."""
 
 OnStarted = Callable[[Urls], None]
 
+ROLES = ("inference", "management", "metrics")
 LOOK_AGAIN_S = 3600.0
 START_PATIENCE_S = 30.0
 IDLE_S = 1.0
+SETTLING_S = 0.2
+"""A scrape waits no longer for what workers have to say."""
 LISTENING_FILE = "listening.json"
 
 
@@ -70,12 +87,7 @@ def run(settings: Settings, log_level: str = "INFO", on_started: OnStarted | Non
     """
     with (
         state_dir.held(settings) as complete,
-        logs.writing(
-            settings.log_dir,
-            log_level,
-            console=on_started is None,
-            metrics_dir=settings.metrics_dir,
-        ) as access,
+        logs.writing(settings.log_dir, log_level, metrics_dir=settings.metrics_dir) as access,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         telemetry = make_telemetry(complete)
@@ -95,17 +107,22 @@ async def serve(
     settings: Settings, telemetry: Telemetry, on_started: OnStarted | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT; see `run`."""
+    if settings.introduction:
+        log.info(settings.introduction)
+    tls = _make_tls(settings)
     sockets = _bind_all(settings)
-    certificate = read_certificate(settings)
+    identity = read_fitting_identity(settings.tls) if settings.grpc_tls else None
     claims = _claim_all(settings)
     for warning in settings.warnings:
         log.warning("configuration", extra={"why": warning})
     async with _signals() as signals, AsyncExitStack() as stack:
         stack.enter_context(orphans.buried())
         parts = await _build(settings, telemetry, stack)
-        doors = _Doors(parts, sockets, claims, certificate)
+        doors = _Doors(parts, sockets, tls, claims, identity)
         await doors.open()
         urls = doors.urls()
+        if settings.log_dir is not None:
+            _say_that_it_listens(settings)
         with _listening_file(settings.state_dir, urls):
             log.info("listening", extra=dict(urls))
             async with asyncio.TaskGroup() as tasks:
@@ -119,6 +136,14 @@ async def serve(
                     task.cancel()
                 await _drain(parts, doors, signals)
     log.info("stopped")
+
+
+def _say_that_it_listens(settings: Settings) -> None:
+    """Say what scripts around TorchServe wait for."""
+    for role in ROLES:
+        where = url_of_address(getattr(settings, role))
+        log.info("%s API bind to: %s", role.capitalize(), where)
+    logging.getLogger(logs.CONSOLE).info("Model server started.")
 
 
 async def _start(parts: _Parts, doors: _Doors, on_started: OnStarted | None) -> None:
@@ -143,6 +168,7 @@ class _Parts:
     telemetry: Telemetry
     catalogue: Catalogue
     store: Store
+    supervisor: Supervisor
     converger: Converger
     start_models: StartModels
     accepted: state.Documents | None
@@ -151,12 +177,12 @@ class _Parts:
 
 async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack) -> _Parts:
     catalogue = Catalogue(
-        waits_for_document=settings.managed is not None or bool(settings.load_models)
+        waits_for_document=settings.managed is not None or has_start_models(settings)
     )
     telemetry.versions = lambda: _version_metrics(catalogue)
-    store = Store(settings.state_dir / "archives", settings.model_store, settings.allowed_urls)
+    store = _make_store(settings)
     supervisor = Supervisor(settings, telemetry)
-    supervisor.expected_workers = len(settings.load_models) * workers_at_start(settings)
+    supervisor.expected_workers = count_start_workers(settings)
     await stack.enter_async_context(supervisor)
     converger = await stack.enter_async_context(Converger(catalogue, supervisor, store))
     accepted = await _accept_documents(settings, converger, stack)
@@ -164,7 +190,33 @@ async def _build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
     if keys is not None:
         stack.callback(keys.remove)
     start_models = StartModels(settings, store, catalogue, converger)
-    return _Parts(settings, telemetry, catalogue, store, converger, start_models, accepted, keys)
+    return _Parts(
+        settings,
+        telemetry,
+        catalogue,
+        store,
+        supervisor,
+        converger,
+        start_models,
+        accepted,
+        keys,
+    )
+
+
+def _make_store(settings: Settings) -> Store:
+    root = (settings.cache_dir or settings.state_dir) / "archives"
+    environments = Environments(
+        root / "environments",
+        without_hidden(os.environ, settings.hidden_env),
+        install=settings.install_requirements,
+    )
+    return Store(
+        root,
+        settings.model_store,
+        settings.allowed_urls,
+        around=Around(shared=settings.cache_dir is not None),
+        environments=environments,
+    )
 
 
 async def _accept_documents(
@@ -202,15 +254,22 @@ def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
 def _bind_all(settings: Settings) -> dict[Address, tuple[socket.socket, set[str]]]:
     """Bind every address once: equal ones share a socket, port 0 is never equal to another."""
     bound: dict[Address, tuple[socket.socket, set[str]]] = {}
-    for role in ("inference", "management", "metrics"):
+    for role in ROLES:
         address: Address = getattr(settings, role)
-        if address.port and address in bound:
+        if (address.port or address.path) and address in bound:
             bound[address][1].add(role)
             continue
         listening = bind(f"{role}_address", address)
-        port = listening.getsockname()[1]
-        bound[Address(address.host, port)] = listening, {role}
+        if address.path is None:
+            address = replace(address, port=listening.getsockname()[1])
+        bound[address] = listening, {role}
     return bound
+
+
+def _make_tls(settings: Settings) -> ssl.SSLContext | None:
+    if not any(getattr(settings, role).tls for role in ROLES):
+        return None
+    return make_context(settings.tls)
 
 
 def _claim_all(settings: Settings) -> list[tuple[socket.socket, set[str]]]:
@@ -235,8 +294,9 @@ class _Doors:
         self,
         parts: _Parts,
         bound: Mapping[Address, tuple[socket.socket, set[str]]],
+        tls: ssl.SSLContext | None,
         claims: Iterable[tuple[socket.socket, set[str]]],
-        certificate: Certificate | None,
+        identity: Identity | None,
     ) -> None:
         gate = make_inference_gate(parts.settings, parts.keys)
         self._protocol = make_protocol(
@@ -246,7 +306,7 @@ class _Doors:
             gate,
             parts.settings.limits.max_connection_age_s,
         )
-        apps = _make_apps(parts)
+        apps = _make_apps(parts, gate)
         drain_timeout_s = parts.settings.limits.drain_timeout_s
         self._grpc = [(roles, GrpcListener(held, drain_timeout_s)) for held, roles in claims]
         self._behind_grpc = Behind(
@@ -255,11 +315,11 @@ class _Doors:
             parts.telemetry,
             apps["management"],
             gate,
-            certificate,
+            identity,
         )
         self._listeners = [
-            (roles, self._listener(parts, listening, roles, apps))
-            for listening, roles in bound.values()
+            (roles, self._listener(parts, listening, roles, apps, tls if address.tls else None))
+            for address, (listening, roles) in bound.items()
         ]
 
     def _listener(
@@ -268,10 +328,13 @@ class _Doors:
         listening: socket.socket,
         roles: set[str],
         apps: Mapping[str, asgi.App],
+        tls: ssl.SSLContext | None,
     ) -> Listener:
         protocol: type[HotPath] | None = self._protocol if "inference" in roles else None
         app = asgi.Counted(_one_app(roles, apps), parts.telemetry)
-        return Listener(listening, app, protocol, parts.settings.limits.drain_timeout_s)
+        drain_timeout_s = parts.settings.limits.drain_timeout_s
+        cors = parts.settings.cors
+        return Listener(listening, app, protocol, drain_timeout_s, cors, tls)
 
     def urls(self) -> Urls:
         urls = {role: listener.url for roles, listener in self._listeners for role in roles}
@@ -319,10 +382,10 @@ def _make_grpc_server(behind: Behind, roles: set[str], target: str) -> Server:
     return make_server(behind, roles, target)
 
 
-def _make_apps(parts: _Parts) -> dict[str, asgi.App]:
+def _make_apps(parts: _Parts, gate: InferenceGate | None) -> dict[str, asgi.App]:
     state_gate = make_state_gate(parts.settings, parts.keys, parts.accepted)
     return {
-        "inference": inference.make_inference_app(parts.catalogue),
+        "inference": inference.make_inference_app(parts.catalogue, gate),
         "state": state.make_state_app(parts.catalogue, state_gate, parts.accepted),
         "management": asgi.MadeWhenCalled(lambda: _management_app(parts)),
         "metrics": asgi.MadeWhenCalled(lambda: _metrics_app(parts)),
@@ -331,15 +394,29 @@ def _make_apps(parts: _Parts) -> dict[str, asgi.App]:
 
 def _one_app(roles: set[str], apps: Mapping[str, asgi.App]) -> asgi.App:
     """Return what is behind one address; where it has several roles, the path tells them apart."""
-    segments: dict[str, asgi.App] = {}
+    described = openapi.make_description_app(lambda: _describe(roles))
+    segments: dict[str, asgi.App] = dict.fromkeys(openapi.SEGMENTS, described)
     if "inference" in roles:
         segments.update(dict.fromkeys(inference.SEGMENTS, apps["inference"]))
-    if "metrics" in roles:
+    if "metrics" in roles or {"inference", "management"} <= roles:
         segments["metrics"] = apps["metrics"]
     if "management" in roles:
         segments.update(dict.fromkeys(state.SEGMENTS, apps["state"]))
     last = next(role for role in ("management", "inference", "metrics") if role in roles)
     return asgi.Doors(segments, apps[last])
+
+
+def _describe(roles: set[str]) -> openapi.Json:
+    """Return the OpenAPI document of an address with these roles."""
+    paths = openapi.own_paths()
+    schemas: openapi.Json = {}
+    for role, part in (("inference", openapi_inference), ("management", openapi_management)):
+        if role in roles:
+            paths |= part.paths()
+            schemas |= part.schemas()
+    if "metrics" in roles or {"inference", "management"} <= roles:
+        paths |= openapi.metrics_paths()
+    return openapi.document(paths, schemas)
 
 
 def _management_app(parts: _Parts) -> asgi.App:
@@ -370,7 +447,7 @@ def _metrics_app(parts: _Parts) -> asgi.App:
     if settings.metrics_page and settings.metrics_mode is not MetricsMode.LOG:
         registry.register(machine)  # first: what it finds may be shown by the other
         registry.register(RuntimeCollector(parts.telemetry, recorder))
-    return make_metrics_app(registry, machine.read)
+    return make_metrics_app(registry, machine.read, lambda: parts.supervisor.settle(SETTLING_S))
 
 
 async def _watch_machine(parts: _Parts) -> None:

@@ -18,25 +18,24 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from flambeau_runtime.api.asgi import LOCAL_PEER
 from flambeau_runtime.api.big_body import BigBody
 from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
 from flambeau_runtime.api.payload import (
-    CLOSE,
+    BODILESS,
     CONTINUE,
-    KEEP_ALIVE,
     METHODS,
-    Route,
     accepted_id,
     find_header,
-    find_route,
     read_content_type,
     read_timeout_s,
     render,
     render_problem,
 )
-from flambeau_runtime.api.problems import Problem, describe, final_status
+from flambeau_runtime.api.problems import Problem, describe, final_status, in_open_inference
+from flambeau_runtime.api.routes import Route, find_route, model_in_form
 from flambeau_runtime.api.streamed_answer import StreamedAnswer
 from flambeau_runtime.errors import BadRequest, PayloadTooLarge, RuntimeFault
 from flambeau_runtime.serving.arena import BIG_BODY_BYTES, Region
@@ -452,14 +451,17 @@ class HotPath(asyncio.Protocol):
         try:
             if door.gate is not None:
                 door.gate(self._block[2:])
-            version = door.catalogue.route(route.model, route.version)
-            timeout_s = version.spec.timeouts.response_s
             block, lowered = self._block, self._lowered
+            content_type = read_content_type(block, lowered)
+            name = route.model
+            if name is None:
+                name = model_in_form(content_type, body)
+            version = door.catalogue.route(name, route.version)
+            timeout_s = version.spec.timeouts.response_s
             if _TIMEOUT in lowered:
                 asked = find_header(block, lowered, _TIMEOUT) or b""
                 timeout_s = read_timeout_s(asked, timeout_s)
             now = time.monotonic()
-            content_type = read_content_type(block, lowered)
             if region is not None and region.arena is not version.queue.arena:
                 # Another version came in while the body was on its way; its workers see it not.
                 body, region = bytes(body), None
@@ -470,6 +472,8 @@ class HotPath(asyncio.Protocol):
                 content_type,
                 route.url_path,
                 route.explain,
+                False,
+                route.spelling,
             )
             payload.region = region
             job = self._job = Job(payload, self, now, now + timeout_s, route.version is not None)
@@ -479,7 +483,7 @@ class HotPath(asyncio.Protocol):
                 log.exception("a prediction failed at the door")
             self._job = None
             self._began = time.monotonic()
-            self._answer_problem(describe(fault))
+            self._answer_problem(self._say(fault))
 
     # from a result to bytes
 
@@ -488,7 +492,8 @@ class HotPath(asyncio.Protocol):
         head = b""
         if self._stream is None:
             self._stream = StreamedAnswer(prediction, keep=self._keeps())
-            head = self._stream.head(self._request_id, prediction)
+            ending = self.door.keep_alive if self._stream.keep else self.door.close
+            head = self._stream.head(self._request_id, prediction, ending)
         self._write_chunk(head, prediction, b"")
 
     def _write_chunk(self, head: bytes, prediction: Prediction, end: bytes) -> None:
@@ -523,9 +528,10 @@ class HotPath(asyncio.Protocol):
         if self._stream is not None:
             self._finish_stream(job, prediction)
             return
-        body = prediction.body if prediction.status not in {204, 304} else b""
+        body = b"" if prediction.status in BODILESS else prediction.body
         keep = self._keeps()
-        head = render(self._request_id, prediction, len(body), KEEP_ALIVE if keep else CLOSE)
+        ending = self.door.keep_alive if keep else self.door.close
+        head = render(self._request_id, prediction, len(body), ending)
         if len(body) < JOINED_BYTES:
             self._transport.write(head + body)
         else:
@@ -542,12 +548,18 @@ class HotPath(asyncio.Protocol):
         if self._stream is not None:
             self._break_stream(fault)
         else:
-            self._answer_problem(describe(fault))
+            self._answer_problem(self._say(fault))
+
+    def _say(self, fault: Exception) -> Problem:
+        problem = describe(fault)
+        if self._route is not None and self._route.open_inference:
+            return in_open_inference(problem, fault)
+        return problem
 
     def _answer_problem(self, problem: Problem, *, keep: bool = True) -> None:
         keep = keep and self._keeps()
         body = problem.body()
-        ending = KEEP_ALIVE if keep else CLOSE
+        ending = self.door.keep_alive if keep else self.door.close
         self._transport.write(render_problem(self._request_id, problem, len(body), ending) + body)
         self._note(problem.status, self._began)
         self._after(keep=keep)
@@ -561,7 +573,9 @@ class HotPath(asyncio.Protocol):
         telemetry = self.door.telemetry
         telemetry.responses[final_status(status) // 100] += 1
         if telemetry.access is not None:
-            peer = self._transport.get_extra_info("peername") or ("", 0)
+            peer = self._transport.get_extra_info("peername")
+            if type(peer) is not tuple:
+                peer = LOCAL_PEER
             elapsed_ms = (time.monotonic() - began) * 1_000
             telemetry.access(
                 f"{peer[0]}:{peer[1]}",
@@ -603,7 +617,9 @@ class HotPath(asyncio.Protocol):
     def _linger(self, problem: Problem) -> None:
         """Answer and close, but read on for a while: bytes in flight would reset the answer."""
         body = problem.body()
-        self._transport.write(render_problem(self._request_id, problem, len(body), CLOSE) + body)
+        self._transport.write(
+            render_problem(self._request_id, problem, len(body), self.door.close) + body
+        )
         self._note(problem.status, self._began or time.monotonic())
         self._state = State.LINGER
         self._since = time.monotonic()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from flambeau_runtime.api.payload import render_stream
+from flambeau_runtime.api.payload import BODILESS, render_stream
 from flambeau_runtime.api.problems import final_status
 from flambeau_runtime.serving.job import Prediction
 
-BODYLESS = frozenset((204, 304))
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -19,9 +18,9 @@ class StreamedAnswer:
         self.status = final_status(first.status)
         self.keep = keep  # the connection, after the end
 
-    def head(self, request_id: str, first: Prediction) -> bytes:
-        """Return the head, which the first piece decides."""
-        return render_stream(request_id, first, chunked=self.has_body, keep=self.keep)
+    def head(self, request_id: str, first: Prediction, ending: bytes) -> bytes:
+        """Return the head, which the first piece decides, and which ends so."""
+        return render_stream(request_id, first, ending, chunked=self.has_body)
 
     def chunk(self, body: bytes | bytearray | memoryview) -> list[bytes | bytearray | memoryview]:
         """Return the parts of one piece; none for an empty one, which would be the end."""
@@ -36,4 +35,4 @@ class StreamedAnswer:
     @property
     def has_body(self) -> bool:
         """Whether the status lets a body follow."""
-        return self.status not in BODYLESS
+        return self.status not in BODILESS

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from typing import Protocol
 
-from flambeau_runtime.errors import DeadlineExceeded, RuntimeFault
+from flambeau_runtime.errors import DeadlineExceeded, PredictionFailed, RuntimeFault
 from flambeau_runtime.protocol import Region
 
 log = logging.getLogger(__name__)
+
+LONGEST_JOINED = 256 * 1024 * 1024
+"""Bytes: whoever wants all pieces of a streamed answer in one must be able to hold them."""
 
 BROKEN_REPLY = "a reply broke while it took the end of its job"
 
@@ -19,7 +22,7 @@ class Payload:
 
     `headers` is the client's own block, `b"Name: value\r\n"` per header. `region` is the place in
     the shared arena where the body lies, and `body` its view; None when the body travels through
-    the socket.
+    the socket. `spelling` says what else the path means (`protocol.WITHOUT_PATH`, `WITH_QUERY`).
     """
 
     __slots__ = (
@@ -30,6 +33,7 @@ class Payload:
         "headers",
         "region",
         "request_id",
+        "spelling",
         "url_path",
     )
 
@@ -42,6 +46,7 @@ class Payload:
         url_path: str = "",
         explain: bool = False,  # noqa: FBT001, FBT002, RUF100  positional: built once per request
         describe: bool = False,  # noqa: FBT001, FBT002, RUF100
+        spelling: int = 0,
     ) -> None:
         self.request_id = request_id
         self.headers = headers
@@ -50,6 +55,7 @@ class Payload:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
+        self.spelling = spelling
         self.region: Region | None = None
 
 
@@ -200,14 +206,21 @@ class Accepts(Protocol):
 class _Answer:
     """A reply that is awaited, and takes the pieces of a streamed answer together."""
 
-    __slots__ = ("future", "parts")
+    __slots__ = ("future", "parts", "size")
 
     def __init__(self, future: asyncio.Future[Prediction]) -> None:
         self.future = future
         self.parts: list[Prediction] = []
+        self.size = 0
 
-    def part(self, job: Job, prediction: Prediction) -> None:  # noqa: ARG002  the reply's interface
+    def part(self, job: Job, prediction: Prediction) -> None:
         self.parts.append(prediction)
+        self.size += len(prediction.body)
+        if self.size > LONGEST_JOINED:
+            self.parts.clear()
+            job.abandon()
+            too_long = f"The pieces of the answer are longer than {LONGEST_JOINED} bytes together."
+            self.failed(job, PredictionFailed(too_long))
 
     def answered(self, job: Job, prediction: Prediction) -> None:  # noqa: ARG002  the reply's interface
         if not self.future.done():

@@ -13,7 +13,7 @@ from flambeau_runtime.errors import DeadlineExceeded, PredictionFailed, RuntimeF
 from flambeau_runtime.protocol import Answered, Garbage
 from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.job import Job, Prediction
-from flambeau_runtime.serving.link import WorkerLink, row_fault
+from flambeau_runtime.serving.link import Link, row_fault
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Lane:
     then already let go of its jobs and closed the link. It is not called after `close()`.
     """
 
+    last_id = LAST_BATCH_ID
+
     __slots__ = (
         "_batch",
         "_cancelled",
@@ -65,7 +67,7 @@ class Lane:
     def __init__(
         self,
         queue: JobQueue,
-        link: WorkerLink,
+        link: Link,
         on_end: Callable[[LaneEnd], None],
         max_response_bytes: int,
     ) -> None:
@@ -102,7 +104,7 @@ class Lane:
         now = time.monotonic()
         self._batch = batch
         self._sent_at = now
-        self._number = number = self._number + 1 if self._number < LAST_BATCH_ID else 1
+        self._number = number = self._number + 1 if self._number < self.last_id else 1
         due = now + self.queue.spec.timeouts.response_s
         for job in batch:
             job.sent_at = now
@@ -122,7 +124,7 @@ class Lane:
     def close(self) -> None:
         """Detach, give a batch in flight back to the queue, close the link: the worker exits."""
         if self._open:
-            stopped = WorkerLost("Worker died: it was stopped before the end of the stream.")
+            stopped = WorkerLost("Worker died. It was stopped before the end of the stream.")
             jobs = self._end_streams(self._let_go(), stopped)
             if jobs:
                 self.queue.again([jobs])

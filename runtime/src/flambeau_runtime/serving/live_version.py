@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.errors import LoadFailed, ModelNotReady
+from flambeau_runtime.errors import NO_WORKER, LoadFailed, ModelNotReady, NoWorker
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
@@ -26,10 +26,6 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 GETTING_READY = frozenset({WorkerState.STARTING, WorkerState.LOADING, WorkerState.BACKING_OFF})
 """A worker that backs off after a death will be started: it counts as starting."""
 
-NO_WORKER = (
-    "has no worker to serve inference request. Raise its number of workers, for example with "
-    "PUT /models/{model}?min_worker=1."
-)
 UNLOADING = "is being unloaded."
 
 
@@ -73,7 +69,7 @@ class LiveVersion:
                 NoTicket and SequenceRefused when the model limits what it takes.
         """
         if self._refusal is not None:
-            raise ModelNotReady(self.spec.model, self.spec.version, self._refusal)
+            raise self._not_ready()
         if self.mode.client_timeout_s is not None:
             job.deadline = min(job.deadline, job.queued_at + self.mode.client_timeout_s)
         self.queue.submit(job)
@@ -238,18 +234,19 @@ class LiveVersion:
         if self._closing:
             return UNLOADING
         if self.spec.workers == 0:
-            return NO_WORKER.format(model=self.spec.model)
+            return NO_WORKER
         staying = [place for place in self.places if place.state not in LEAVING]
         if staying and all(place.state is WorkerState.FAILED for place in staying):
             failure = self.last_failure()
-            why = f" The last one failed: {failure.message}" if failure else ""
-            return f"{NO_WORKER.format(model=self.spec.model)}{why}"
+            return f"{NO_WORKER}. The last one failed: {failure.message}" if failure else NO_WORKER
         return None
 
     def _abandon_jobs(self) -> None:
-        self.queue.fail_all(
-            ModelNotReady(self.spec.model, self.spec.version, self._refusal or UNLOADING)
-        )
+        self.queue.fail_all(self._not_ready())
+
+    def _not_ready(self) -> ModelNotReady:
+        kind = ModelNotReady if self._closing else NoWorker
+        return kind(self.spec.model, self.spec.version, self._refusal or UNLOADING)
 
     def _raise_if_hopeless(self, count: int) -> None:
         failure = self.last_failure()

@@ -39,6 +39,9 @@ class Mode:
     sequences: SequenceLimits | None = None
     """Requests belong to sequences, each of which stays with one worker."""
 
+    concurrent: bool = False
+    """The handler is a coroutine, and has many batches at once."""
+
     job_ticket: bool = False
     """A request is taken only when a worker is idle."""
 
@@ -52,6 +55,7 @@ def read_mode(config: Mapping[str, Any]) -> Mode:
     return Mode(
         continuous=config.get("continuousBatching") is True,
         sequences=_read_limits(config) if config.get("sequenceBatching") is True else None,
+        concurrent=config.get("asyncCommunication") is True,
         job_ticket=config.get("useJobTicket") is True,
         client_timeout_s=client_timeout_ms / 1000 or None,
     )

@@ -138,7 +138,7 @@ class SequenceQueue(JobQueue):
 
     def again(self, batches: list[list[Job]]) -> None:
         """Fail the jobs of a worker that ended: their sequences' state went with it."""
-        fault = WorkerLost("Worker died: and the state of this sequence with it.")
+        fault = WorkerLost("Worker died. The state of this sequence is lost with it.")
         for job in [job for batch in batches for job in batch]:
             self.outstanding -= 1
             job.fail(fault)

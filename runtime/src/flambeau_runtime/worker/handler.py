@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -22,7 +23,7 @@ from flambeau_runtime.errors import (
     PredictionFailed,
 )
 from flambeau_runtime.protocol import WITH_HANDLER
-from flambeau_runtime.worker import faults
+from flambeau_runtime.worker import envelopes, faults
 from flambeau_runtime.worker.answers import final_code, row_result
 from flambeau_runtime.worker.context import Context, RequestProcessor, Row, RowResult
 from flambeau_runtime.worker.entry_point import EntryPoint, NoEntryPoint, find_entry_point
@@ -84,6 +85,31 @@ class LoadedHandler:
         if self._split.concerns(data):
             return self._run_with_lists(rows, data)
         return self._answer(data)
+
+    async def run_concurrently(self, rows: Sequence[Row], context: Context) -> list[RowResult]:
+        """Run a handler that is a coroutine on one batch, beside others; `run` in the rest."""
+        context.begin(rows)
+        processors = context.request_processor
+        data = [
+            read_row(row, processor, self._decode)
+            for row, processor in zip(rows, processors, strict=True)
+        ]
+        begun = time.perf_counter()
+        try:
+            results = self._handle(data, context)
+            if inspect.isawaitable(results):
+                results = await results
+        except Exception as error:
+            if not isinstance(error, ReaderLeft):
+                log.exception("the handler raised on a batch of %d", len(rows))
+            raise read_fault(error) from error
+        finally:
+            self._prediction_ms = (time.perf_counter() - begun) * 1000
+        _check(results, len(rows))
+        return [
+            row_result(encode(result), processor)
+            for result, processor in zip(results, processors, strict=True)
+        ]
 
     def drain_metrics(self) -> list[dict[str, Any]]:
         """Return what was measured since the last call, ready for a METRICS frame.
@@ -148,17 +174,7 @@ class LoadedHandler:
             raise read_fault(error) from error
         finally:
             self._prediction_ms = (time.perf_counter() - begun) * 1000
-        if not isinstance(results, list):
-            raise PredictionFailed(
-                f"Invalid model predict output: a handler returns a list with one result per "
-                f"request, this one returned {type(results).__name__}"
-            )
-        if len(results) != asked:
-            raise PredictionFailed(
-                f"number of batch response mismatched: the handler returned {len(results)} "
-                f"results for {asked} requests"
-            )
-        return results
+        return _check(results, asked)
 
     def _run_with_lists(self, rows: Sequence[Row], data: Data) -> list[RowResult]:
         whole: PredictionFailed | None = None
@@ -231,12 +247,27 @@ class LoadedHandler:
         return row_result(body, first or RequestProcessor())
 
 
+def _check(results: object, asked: int) -> list[Any]:
+    """Return the results if they are as many as there are requests."""
+    if not isinstance(results, list):
+        raise PredictionFailed(
+            f"Invalid model predict output: a handler returns a list with one result per "
+            f"request, this one returned {type(results).__name__}"
+        )
+    if len(results) != asked:
+        raise PredictionFailed(
+            f"number of batch response mismatched: the handler returned {len(results)} "
+            f"results for {asked} requests"
+        )
+    return results
+
+
 def load(message: Mapping[str, Any]) -> LoadedHandler:
     """Load the handler that a LOAD message describes.
 
     The message: model, version, modelDir, manifest, handler, batchSize, gpuId, deviceType,
-    decodeInputRequest, splitJsonArrays (auto|on|off), limitMaxImagePixels, modelConfig,
-    continuousBatching.
+    decodeInputRequest, splitJsonArrays (auto|on|off), limitMaxImagePixels, modelConfig, envelope
+    (the server's; model-config.yaml may name another), continuousBatching.
 
     The process's working directory becomes the model's, which also comes first on the import path.
 
@@ -255,14 +286,15 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
         limit_max_image_pixels=message.get("limitMaxImagePixels", True),
         model_yaml_config=_read_config(message, model_dir),
     )
-    entry_point = _import(message["handler"], model_dir)
+    envelope = _choose_envelope(context, message.get("envelope"))
+    entry_point = _import(message["handler"], model_dir, envelope)
     _initialize(entry_point, context)
     return LoadedHandler(
         entry_point,
         context,
         batch_size=message.get("batchSize", 1),
         decode=message.get("decodeInputRequest", True),
-        splitting=Splitting(message.get("splitJsonArrays") or "auto"),
+        splitting=_splitting(message.get("splitJsonArrays") or "auto", envelope),
         continuous=message.get("continuousBatching", False),
     )
 
@@ -277,14 +309,17 @@ def _read_config(message: Mapping[str, Any], model_dir: Path) -> Mapping[str, An
 
 
 def read_fault(error: Exception) -> PredictionFailed:
-    """Return what a handler's exception means to its callers; by type, never by its text."""
+    """Return what a handler's exception means to its callers."""
     if isinstance(error, PredictionFailed):  # raised by what a handler calls of ours
         return error
     if isinstance(error, PredictionException):
         return HandlerRefused(str(error.message), final_code(error.error_code))
-    if isinstance(error, _out_of_memory_types()):
-        return OutOfMemory(f"Out of resources. {describe(error)}")
-    return PredictionFailed(f"Prediction failed. {describe(error)}")
+    said = describe(error)
+    # TorchServe's rule, and clients of theirs retry on its 507: CUDA's errors have no class of
+    # their own in every torch.
+    if isinstance(error, _out_of_memory_types()) or "CUDA" in said:
+        return OutOfMemory(f"Out of resources. {said}")
+    return PredictionFailed(f"Prediction failed. {said}")
 
 
 def describe(error: BaseException) -> str:
@@ -306,14 +341,26 @@ def _enter(model_dir: Path) -> None:
 
 def _show_logs() -> None:
     """Let what handlers log be seen: they count on TorchServe's root logger, at INFO on stdout."""
-    logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 
 
-def _import(handler: str, model_dir: Path) -> EntryPoint:
+def _choose_envelope(context: Context, of_server: str | None) -> str | None:
     try:
-        return find_entry_point(handler, model_dir)
+        return envelopes.choose(context.model_yaml_config, of_server)
+    except NoEntryPoint as error:
+        raise LoadFailed("HandlerImportFailed", str(error)) from error
+
+
+def _splitting(said: str, envelope: str | None) -> Splitting:
+    """Return what happens to JSON lists; an envelope knows what they are, so none is learnt."""
+    splitting = Splitting(said)
+    return Splitting.OFF if envelope and splitting is Splitting.AUTO else splitting
+
+
+def _import(handler: str, model_dir: Path, envelope: str | None) -> EntryPoint:
+    try:
+        entry_point = find_entry_point(handler, model_dir)
+        return envelopes.wrap(entry_point, envelope) if envelope else entry_point
     except NoEntryPoint as error:
         raise LoadFailed("HandlerImportFailed", str(error)) from error
     except (Exception, SystemExit) as error:

@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from mmap import ACCESS_READ, mmap
 from typing import Any, Protocol
 
@@ -39,6 +39,9 @@ class Runs(Protocol):
 
     def run(self, rows: list[Row]) -> list[RowResult]:
         """Run one batch."""
+
+    async def run_concurrently(self, rows: Sequence[Row], context: Context) -> list[RowResult]:
+        """Run one batch beside others."""
 
     def drain_metrics(self) -> list[dict[str, Any]]:
         """Return what was measured since the last call."""
@@ -161,7 +164,8 @@ def serve(sock: socket.socket, arena_fd: int | None = None) -> int:
         if loaded is None:
             return 0
         message, model = loaded
-        _predict(sock, inbox, Arena(arena_fd), model, message)
+        predict = _predict_concurrently if message.get("asyncCommunication") else _predict
+        predict(sock, inbox, Arena(arena_fd), model, message)
     except Garbage as error:
         log.error("garbage on the socket of this worker: %s", error)  # noqa: TRY400  no one's bug here
         return 1
@@ -233,9 +237,43 @@ def _predict(
                 answer += _measured(model, every=every)
             sock.sendall(answer)
         elif kind == Kind.PING:
-            sock.sendall(protocol.frame(Kind.PONG, batch))
+            sock.sendall(_measured(model, every=every) + protocol.frame(Kind.PONG, batch))
+            reported_at, unreported = time.monotonic(), False
         elif kind != Kind.CANCEL:
             raise Garbage(f"frame {kind} where a batch was due")
+
+
+def _predict_concurrently(
+    sock: socket.socket, inbox: Inbox, arena: Arena, model: Runs, message: Mapping[str, Any]
+) -> None:
+    """Answer many batches at once, for a handler that is a coroutine."""
+    # Only here: no other worker needs asyncio.
+    import asyncio  # noqa: PLC0415
+
+    from flambeau_runtime.worker.concurrent import ConcurrentServing  # noqa: PLC0415
+
+    limit = int(message["maxResponseBytes"])
+    every = bool(message.get("everyMeasurement"))
+
+    def read() -> tuple[int, int, list[Row]] | None:
+        incoming = inbox.next()
+        if incoming is None:
+            return None
+        kind, batch, payload = incoming
+        rows = _rows(payload, arena) if kind == Kind.PREDICT else []
+        for row in rows:
+            row.body = bytes(row.body)  # the inbox will read on while they are at work
+        return kind, batch, rows
+
+    serving = ConcurrentServing(
+        sock,
+        read,
+        model,
+        lambda result: _bounded(result, limit),
+        lambda: _measured(model, every=every),
+        limit,
+    )
+    asyncio.run(serving.run())
 
 
 def _rows(payload: memoryview, arena: Arena) -> list[Row]:
@@ -248,6 +286,7 @@ def _rows(payload: memoryview, arena: Arena) -> list[Row]:
             row.url_path,
             row.explain,
             row.describe,
+            row.spelling,
         )
         for row in protocol.unpack_predict(payload)
     ]
@@ -267,11 +306,14 @@ def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -
 
 
 def _bounded(result: RowResult, limit: int) -> RowResult:
-    """Return the result, or the fault of one that is too long: only its own row fails."""
+    """Return the result, or the fault of one that is too long: only its own row fails.
+
+    Its status is TorchServe's, which kills a worker for such an answer.
+    """
     problem = too_long(result, limit)
     if problem is None:
         return result
-    fault = {"reason": "PredictionFailed", "message": problem}
+    fault = {"reason": "PredictionFailed", "message": problem, "status": 500}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Protocol
@@ -34,6 +33,13 @@ class Pending(Protocol):
         """Return kind and batch of a frame that has come, None when none has."""
 
 
+class Sends(Protocol):
+    """The part of a socket that is used here."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all bytes."""
+
+
 class Outlet:
     """A handler's way to send before it returns: its context's `cl_socket`.
 
@@ -41,7 +47,7 @@ class Outlet:
     is on its way, and waits as long as a client does not read.
     """
 
-    def __init__(self, sock: socket.socket, inbox: Pending, max_response_bytes: int) -> None:
+    def __init__(self, sock: Sends, inbox: Pending, max_response_bytes: int) -> None:
         self._sock = sock
         self._inbox = inbox
         self._limit = max_response_bytes

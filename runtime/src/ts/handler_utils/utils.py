@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flambeau_runtime.worker.class_import import import_class
 from flambeau_runtime.worker.context import Context
+
+__all__ = ["import_class", "send_intermediate_predict_response"]
 
 FIRST_RANK = "0"
 

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from google.protobuf.empty_pb2 import Empty
 from grpc import StatusCode
 
-from flambeau_runtime.api import asgi
 from flambeau_runtime.api.grpc.calls import Call
 from flambeau_runtime.api.grpc.pieces import Pieces
 from flambeau_runtime.api.grpc.predicting import Predictor
@@ -21,6 +20,7 @@ from flambeau_runtime.api.grpc.protos.inference_pb2 import (
 from flambeau_runtime.api.grpc.protos.status_pb2 import ErrorInfo, Status
 from flambeau_runtime.api.grpc.refusals import Refused, missing
 from flambeau_runtime.api.inference import is_healthy
+from flambeau_runtime.api.problems import pretty
 from flambeau_runtime.protocol import NamedPart
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.modes import SequenceHeaders
@@ -131,4 +131,4 @@ async def _send(pieces: Pieces, call: Call, sequence_id: str | None = None) -> N
 
 def _text(value: object) -> str:
     """Return JSON as TorchServe prints it here: indented, without a final newline."""
-    return asgi.pretty(value).decode().removesuffix("\n")
+    return pretty(value).decode().removesuffix("\n")

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from flambeau_runtime.api import asgi
 from flambeau_runtime.api.authorisation import InferenceGate
-from flambeau_runtime.api.grpc.certificate import Certificate
+from flambeau_runtime.api.tls import Identity
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.settings import Address, Settings
@@ -44,7 +44,7 @@ class Behind:
     telemetry: Telemetry
     management: asgi.App
     gate: InferenceGate | None
-    certificate: Certificate | None
+    identity: Identity | None
 
 
 MakeServer = Callable[[str], Server]

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from flambeau_runtime.api.grpc import health, reflection
 from flambeau_runtime.api.grpc.calls import Calls
-from flambeau_runtime.api.grpc.certificate import Certificate
+from flambeau_runtime.api.tls import Identity
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.settings import ConnectionAge
@@ -40,7 +40,7 @@ class Limits:
 
     max_request_bytes: int
     age: ConnectionAge
-    certificate: Certificate | None  # None: no TLS
+    identity: Identity | None  # None: no TLS
 
 
 class GrpcServer:
@@ -108,11 +108,11 @@ class GrpcServer:
         await server.stop(None)
 
     def _listen(self, server: grpc.aio.Server) -> None:
-        certificate = self._limits.certificate
-        if certificate is None:
+        identity = self._limits.identity
+        if identity is None:
             server.add_insecure_port(self._target)
         else:
-            pair = certificate.private_key, certificate.chain
+            pair = identity.private_key, identity.certificates
             server.add_secure_port(self._target, grpc.ssl_server_credentials([pair]))
 
     def _options(self) -> list[tuple[str, Any]]:

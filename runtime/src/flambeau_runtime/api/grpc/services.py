@@ -38,7 +38,7 @@ def make_server(behind: Behind, roles: Collection[str], target: str) -> GrpcServ
     limits = Limits(
         settings.limits.max_request_bytes,
         ages["inference" if "inference" in roles else "management"],
-        behind.certificate,
+        behind.identity,
     )
     services: list[Service] = []
     if "inference" in roles:
