@@ -130,17 +130,21 @@ def test_equal_addresses_of_inference_and_management_are_one(serve):
     assert server.inference("GET", "/models").json == {"models": []}
 
 
-@pytest.mark.row("4.2-cors")
+@pytest.mark.row("4.2-cors", "1.4-cors", "1.4-cors-preflight")
 def test_values_of_cors_are_sent_with_answers(serve):
     config = {
         "cors_allowed_origin": "https://yacht.example",
         "cors_allowed_methods": "GET, POST",
         "cors_allowed_headers": "X-A",
     }
-    answer = serve(config=config).inference("GET", "/ping")
-    assert answer.header("access-control-allow-origin") == "https://yacht.example"
-    assert answer.header("access-control-allow-methods") == "GET, POST"
-    assert answer.header("access-control-allow-headers") == "X-A"
+    server = serve(config=config)
+    ping = server.inference("GET", "/ping")
+    preflight = server.inference("OPTIONS", "/predictions/nobody")
+    assert (ping.status, preflight.status) == (200, 404)
+    for answer in (ping, preflight, server.predict("nobody"), server.manage("GET", "/models")):
+        assert answer.header("access-control-allow-origin") == "https://yacht.example"
+        assert answer.header("access-control-allow-methods") == "GET, POST"
+        assert answer.header("access-control-allow-headers") == "X-A"
 
 
 # models

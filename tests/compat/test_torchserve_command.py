@@ -83,13 +83,14 @@ def is_listening(port):
 def torchserve(tmp_path):
     ports = free_ports(3)
     (tmp_path / "temp").mkdir()
-    write_archive(tmp_path / "store", config="minWorkers: 1\n")
+    write_archive(tmp_path / "store", config="minWorkers: 1\nmaxWorkers: 1\n")
     keys = ("inference", "management", "metrics")
     (tmp_path / "config.properties").write_text(
         "".join(
             f"{key}_address=http://127.0.0.1:{port}\n"
             for key, port in zip(keys, ports, strict=True)
         )
+        + "grpc_inference_port=0\ngrpc_management_port=0\n"
         + "batch_sise=2\n"
     )
     command = TorchServe(tmp_path, ports)
@@ -168,7 +169,11 @@ def test_the_foreground_ends_with_the_signal_and_shows_its_lines(torchserve):
 
 
 def test_in_the_foreground_as_pid_1_it_leaves_no_zombies(torchserve):
-    write_archive(torchserve.folder / "store", handler=LEAVES_A_DAEMON, config="minWorkers: 1\n")
+    write_archive(
+        torchserve.folder / "store",
+        handler=LEAVES_A_DAEMON,
+        config="minWorkers: 1\nmaxWorkers: 1\n",
+    )
     command = [sys.executable, "-m", "flambeau_runtime.commands.torchserve", *START]
     process = subprocess.Popen(
         [*LAUNCHER, *command, "--foreground"],

@@ -59,6 +59,13 @@ def own(name):
             id="port 0 takes a free one",
         ),
         pytest.param(
+            "service_envelope=kservev2",
+            own("envelope"),
+            "kservev2",
+            id="one envelope stands around every handler",
+        ),
+        pytest.param("service_envelope=", own("envelope"), None, id="or none"),
+        pytest.param(
             "metrics_address=http://localhost:8082",
             own("metrics"),
             Address("localhost", 8082),
@@ -287,6 +294,11 @@ def test_an_honoured_key_changes_the_settings(read, line, read_back, value):
             id="half a millisecond",
         ),
         pytest.param(
+            "service_envelope=kserv",
+            "service_envelope=kserv cannot be: write one of body, json, kserve, kservev2",
+            id="an envelope that does not exist",
+        ),
+        pytest.param(
             "enable_batch=yes",
             "enable_batch=yes cannot be: write true or false",
             id="a switch knows two words",
@@ -371,8 +383,8 @@ def test_an_impossible_value_names_file_line_key_value_and_fix(read, line, said)
             "zzz=4", "unknown key 'zzz' has no effect", id="a key like no other has no nearest"
         ),
         pytest.param(
-            "grpc_inference_port=7070",
-            "grpc_inference_port is known, but not supported yet: it has no effect",
+            "workflow_store=flows",
+            "workflow_store has no effect: there are no workflows",
             id="a known key without effect says so",
         ),
     ],

@@ -62,6 +62,7 @@ def test_request_headers_are_found(context, name, value):
 
 def test_the_server_says_what_is_asked_for(context):
     assert context.get_all_request_header(1) == {
+        "body": {"content-type": ""},
         "explain": "True",
         "url_path": "a/b",
         "describe": "True",

@@ -21,7 +21,16 @@ def read(body, content_type="", decode=True):
     [
         pytest.param("application/json", b'{"a": 1}', {"body": {"a": 1}}, id="JSON"),
         pytest.param("application/json; charset=utf-8", b"[1]", {"body": [1]}, id="with charset"),
-        pytest.param("Application/JSON", b"null", {"body": None}, id="in any case"),
+        pytest.param("application/json", b"null", {"body": None}, id="JSON's null"),
+        pytest.param(
+            "Application/JSON", b"1", {"body": bytearray(b"1")}, id="capital letters: undecoded"
+        ),
+        pytest.param(
+            "application/json",
+            b"\xef\xbb\xbf1",
+            {"body": bytearray(b"\xef\xbb\xbf1")},
+            id="JSON with a byte order mark: undecoded",
+        ),
         pytest.param("application/json", b"{", {"body": bytearray(b"{")}, id="broken JSON"),
         pytest.param("application/json", b"", {"body": bytearray()}, id="empty JSON"),
         pytest.param("text/plain", "é".encode(), {"body": "é"}, id="text"),
@@ -43,8 +52,8 @@ def test_a_body_becomes(content_type, body, row):
     assert {type(value) for value in found.values()} == {type(value) for value in row.values()}
 
 
-def part(name, value, content_type=None):
-    lines = [f'Content-Disposition: form-data; name="{name}"']
+def part(name, value, content_type=None, file='; filename="a file"'):
+    lines = [f'Content-Disposition: form-data; name="{name}"{file}']
     lines += [f"Content-Type: {content_type}"] if content_type else []
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + value
 
@@ -55,13 +64,14 @@ def multipart(*parts, boundary="b0undary"):
     return f'multipart/form-data; boundary="{boundary}"', body + mark + b"--\r\n"
 
 
-def test_every_part_is_decoded_by_its_own_content_type():
+def test_every_file_is_decoded_by_its_own_content_type_and_fields_are_not():
     content_type, body = multipart(
         part("json", b'{"a": 1}', "application/json"),
         part("text", b"hi", "text/plain"),
         part("image", b"\r\n\x89PNG\r\n--b0und", "image/png"),
         part("plain", b"1"),
         part("plain", b"2"),
+        part("field", b"3", "text/plain", file=""),
     )
     row = Row("r", b"", content_type, body)
     processor = RequestProcessor(row)
@@ -70,8 +80,13 @@ def test_every_part_is_decoded_by_its_own_content_type():
         "text": "hi",
         "image": bytearray(b"\r\n\x89PNG\r\n--b0und"),
         "plain": bytearray(b"2"),
+        "field": bytearray(b"3"),
     }
-    assert processor.get_request_property("image") == {"content-type": "image/png"}
+    types = {"json": "application/json", "text": "text/plain", "image": "image/png"}
+    types |= {"plain": "application/octet-stream", "field": ""}
+    headers = processor.get_request_properties()
+    assert {name: headers[name]["content-type"] for name in types} == types
+    assert "body" not in headers
 
 
 WHOLE = multipart(part("a", b"1"))
@@ -115,7 +130,6 @@ def test_json_is_read_as_json_itself_reads_it(text):
         b"NaN",
         b"1E400",
         b'"\\ud800"',
-        b"\xef\xbb\xbf1",
     ],
 )
 def test_what_readers_of_json_differ_in_is_read_alike(text):

@@ -189,7 +189,8 @@ class AccessLog:
     def _flush(self) -> None:
         noted, self._noted = self._noted, []
         for moment, peer, method, target, status, elapsed_ms in noted:
-            text = f'{_caller(peer)} "{method} {target} HTTP/1.1" {status} {elapsed_ms:.0f}'
+            version = "2.0" if method == "gRPC" else "1.1"
+            text = f'{_caller(peer)} "{method} {target} HTTP/{version}" {status} {elapsed_ms:.0f}'
             self._sink.handle(
                 logging.makeLogRecord({"msg": text, "created": moment.timestamp(), "levelno": 20})
             )

@@ -132,7 +132,10 @@ def _remove(listening: socket.socket) -> None:
 
 
 class Listener:
-    """One socket with uvicorn's protocols on it; signals are not its business."""
+    """One socket with uvicorn's protocols on it; signals are not its business.
+
+    `headers` are on every answer of its application, and on what uvicorn's protocol refuses.
+    """
 
     def __init__(
         self,
@@ -140,6 +143,7 @@ class Listener:
         app: asgi.App,
         protocol: type[asyncio.Protocol] | None,
         drain_timeout_s: float,
+        headers: tuple[tuple[str, str], ...] = (),
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._is_unix = bound.family == socket.AF_UNIX
@@ -152,6 +156,7 @@ class Listener:
             access_log=False,
             # Otherwise a proxy's header would make a foreign caller a local one.
             proxy_headers=False,
+            headers=list(headers),
             server_header=False,
             date_header=False,
             backlog=BACKLOG,
@@ -169,6 +174,7 @@ class Listener:
         config, server = self._server.config, self._server
         config.load()
         server.lifespan = config.lifespan_class(config)
+        server.server_state.default_headers = config.encoded_headers
         if self._tls is None:
             await server.startup(sockets=[self._bound])
         else:

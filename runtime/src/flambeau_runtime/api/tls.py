@@ -49,6 +49,16 @@ def read_identity(tls: Tls) -> Identity:
     return Identity(key, _read("certificate_file", tls.certificate))
 
 
+def read_fitting_identity(tls: Tls) -> Identity:
+    """Return what a server shows, once it is sure that key and certificate fit.
+
+    Raises:
+        InvalidSettings: as `make_context`.
+    """
+    make_context(tls)
+    return read_identity(tls)
+
+
 def make_context(tls: Tls) -> ssl.SSLContext:
     """Return the context of a server: TLS 1.2 and 1.3.
 

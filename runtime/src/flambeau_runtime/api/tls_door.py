@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from flambeau_runtime.api.asgi import pretty
+from flambeau_runtime.api.problems import pretty
 
 HANDSHAKE = b"\x16"
 """The first byte of a client that speaks TLS."""

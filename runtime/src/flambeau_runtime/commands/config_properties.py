@@ -17,12 +17,15 @@ from typing import Any
 
 from flambeau_runtime.commands import metrics_file, properties_file, property_values as values
 from flambeau_runtime.errors import InvalidSettings
-from flambeau_runtime.settings import Authorisation, Limits, ModelApi, Settings
+from flambeau_runtime.settings import Address, Authorisation, Limits, ModelApi, Settings
 
 NO_FLAGS: Mapping[str, tuple[str, str]] = MappingProxyType({})
 
 Draft = dict[str, Any]
-"""Fields of Settings by name; those of its parts begin with "limits.", "tls." or "cors."."""
+"""Fields of Settings by name; those of its parts begin with "limits.", "tls.", "grpc_…."."""
+
+INFERENCE, MANAGEMENT = Address(port=7070), Address(port=7071)
+"""Where TorchServe's gRPC ports are."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -33,11 +36,23 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "inference_address": ("inference", values.address),
     "management_address": ("management", values.address),
     "metrics_address": ("metrics", values.address),
+    "grpc_inference_address": ("grpc_inference.host", values.host),
+    "grpc_inference_port": ("grpc_inference.port", values.port),
+    "grpc_inference_max_connection_age_ms": ("grpc_inference_age.max_s", values.lifetime),
+    "grpc_inference_max_connection_age_grace_ms": ("grpc_inference_age.grace_s", values.lifetime),
+    "grpc_management_address": ("grpc_management.host", values.host),
+    "grpc_management_port": ("grpc_management.port", values.port),
+    "grpc_management_max_connection_age_ms": ("grpc_management_age.max_s", values.lifetime),
+    "grpc_management_max_connection_age_grace_ms": ("grpc_management_age.grace_s", values.lifetime),
+    "enable_grpc_ssl": ("grpc_tls", values.switch),
+    "private_key_file": ("tls.private_key", Path),
+    "certificate_file": ("tls.certificate", Path),
     "model_store": ("model_store", Path),
     "load_models": ("load_models", values.load_models),
     "models": ("model_defaults", values.model_defaults),
     "model_snapshot": ("snapshot", values.model_snapshot),
     "default_workers_per_model": ("workers_per_model", values.or_none),
+    "install_py_dep_per_model": ("install_requirements", values.switch),
     "default_service_handler": ("default_handler", str),
     "job_queue_size": ("limits.job_queue_size", values.positive),
     "default_response_timeout": ("limits.response_timeout_s", values.positive),
@@ -63,10 +78,12 @@ _HONOURED: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "disable_system_metrics": ("system_metrics", values.opposite),
     "decode_input_request": ("decode_input_request", values.switch),
     "limit_max_image_pixels": ("limit_max_image_pixels", values.switch),
+    "service_envelope": ("envelope", values.envelope),
     "blacklist_env_vars": ("hidden_env", values.pattern),
     "initial_worker_port": ("first_worker_id", values.natural),
-    "private_key_file": ("tls.private_key", Path),
-    "certificate_file": ("tls.certificate", Path),
+    "ts_header_key_sequence_id": ("sequence_id_header", values.header_name),
+    "ts_header_key_sequence_start": ("sequence_start_header", values.header_name),
+    "ts_header_key_sequence_end": ("sequence_end_header", values.header_name),
     "keystore": ("tls.keystore", Path),
     "keystore_pass": ("tls.keystore_password", str),
     "keystore_type": ("tls.keystore_type", values.keystore_type),
@@ -85,7 +102,7 @@ CORS_HEADERS = tuple(
 _ACCEPTED = _words("""
     async_logging debug enable_envvars_config initial_distribution_port io_ratio model_server_home
     netty_client_threads number_of_netty_threads prefer_direct_buffer tsConfigFile
-    use_env_allowed_urls use_native_io version vmargs
+    ts_open_inference_protocol use_env_allowed_urls use_native_io version vmargs
 """)
 """They tune TorchServe's own machinery; there is nothing here for them to tune."""
 
@@ -99,23 +116,13 @@ _WITHOUT_EFFECT = {
 }
 """What cannot be done here, and why: a warning where it is asked for."""
 
-_NOT_YET = _words("""
-    enable_grpc_ssl grpc_inference_address grpc_inference_max_connection_age_grace_ms
-    grpc_inference_max_connection_age_ms grpc_inference_port grpc_management_address
-    grpc_management_max_connection_age_grace_ms grpc_management_max_connection_age_ms
-    grpc_management_port install_py_dep_per_model service_envelope ts_header_key_sequence_end
-    ts_header_key_sequence_id ts_header_key_sequence_start ts_open_inference_protocol
-""")
 _HARMLESS = {
     "cpu_launcher_args": "",
     "cpu_launcher_enable": "false",
-    "enable_grpc_ssl": "false",
-    "install_py_dep_per_model": "false",
-    "ts_open_inference_protocol": "false",
 }
 """What keys without effect may say without a warning: it is what happens anyway."""
 
-KNOWN = frozenset(_HONOURED) | _ACCEPTED | frozenset(_WITHOUT_EFFECT) | _NOT_YET
+KNOWN = frozenset(_HONOURED) | _ACCEPTED | frozenset(_WITHOUT_EFFECT)
 
 _VARIABLES = {"token_expiration_min": "TS_TOKEN_EXPIRATION_TIME_MIN"}
 """Variables of the environment that are not called TS_ and the key."""
@@ -221,8 +228,6 @@ def _warning(key: str, value: str) -> str | None:
         return None
     if key in _WITHOUT_EFFECT:
         return f"{key} has no effect: {_WITHOUT_EFFECT[key]}"
-    if key in _NOT_YET:
-        return f"{key} is known, but not supported yet: it has no effect"
     nearest = difflib.get_close_matches(key, sorted(KNOWN), n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]}?" if nearest else ""
     return f"unknown key {key!r} has no effect{hint}"
@@ -247,8 +252,20 @@ def _filled(settings: Settings, draft: Draft, devices: int, warnings: tuple[str,
         cors=tuple((header, cors[header]) for header in CORS_HEADERS if cors.get(header)),
         devices=settings.devices or tuple(range(min(devices, allowed))),
         warnings=settings.warnings + warnings,
+        **_grpc(settings, draft),
         **fields,
     )
+
+
+def _grpc(settings: Settings, draft: Draft) -> Draft:
+    """Return the gRPC addresses: one that is named in part takes the rest from TorchServe's."""
+    found: Draft = {}
+    for role, usual in (("grpc_inference", INFERENCE), ("grpc_management", MANAGEMENT)):
+        if said := _part_of(draft, f"{role}."):
+            found[role] = dataclasses.replace(getattr(settings, role) or usual, **said)
+        age = getattr(settings, f"{role}_age")
+        found[f"{role}_age"] = dataclasses.replace(age, **_part_of(draft, f"{role}_age."))
+    return found
 
 
 def _part_of(draft: Draft, part: str) -> Draft:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flambeau_runtime.settings import Address, MetricsMode, ModelDefaults
+from flambeau_runtime.worker import envelopes
+
+LARGEST_PORT = 65_535
 
 
 class Impossible(ValueError):
@@ -41,6 +45,32 @@ def milliseconds(value: str) -> float:
     return natural(value) / 1000
 
 
+def port(value: str) -> int:
+    """Return a port; 0 takes a free one."""
+    number = natural(value)
+    if number > LARGEST_PORT:
+        raise Impossible(f"write a port from 0 to {LARGEST_PORT}")
+    return number
+
+
+def host(value: str) -> str:
+    """Return an address of this machine, without a port."""
+    bare = value.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", bare):
+            raise Impossible(
+                "write an address of this machine alone; the port has a key of its own"
+            ) from None
+    return bare
+
+
+def lifetime(value: str) -> float:
+    """Return milliseconds, 1 or more, as seconds."""
+    return positive(value) / 1000
+
+
 def switch(value: str) -> bool:
     """Return true or false."""
     try:
@@ -64,6 +94,13 @@ def opposite(value: str) -> bool:
 
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in value.split(",")) if word)
+
+
+def envelope(value: str) -> str | None:
+    """Return the name of an envelope; None for an empty value."""
+    if value and value not in envelopes.NAMES:
+        raise Impossible(f"write one of {', '.join(envelopes.NAMES)}")
+    return value or None
 
 
 def visibility(value: str) -> str:
@@ -138,6 +175,16 @@ def _named_archive(word: str) -> tuple[str | None, str]:
     if not name.strip() or not archive.strip():
         raise Impossible("write NAME=FILE, FILE or ALL")
     return name.strip(), archive.strip()
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def header_name(value: str) -> str:
+    """Return the name of an HTTP header."""
+    if not _HEADER_NAME.fullmatch(value):
+        raise Impossible("write the name of an HTTP header, without spaces and colons")
+    return value
 
 
 _MODEL_FIELDS: Mapping[str, tuple[str, float]] = {

@@ -13,7 +13,12 @@ from importlib import metadata
 from pathlib import Path
 
 from flambeau_runtime import serve
-from flambeau_runtime.commands import config_properties, property_values, server_process
+from flambeau_runtime.commands import (
+    cache,
+    config_properties,
+    property_values,
+    server_process,
+)
 from flambeau_runtime.commands.devices import count_devices
 from flambeau_runtime.commands.introduction import introduce
 from flambeau_runtime.errors import InvalidSettings
@@ -100,6 +105,8 @@ def read_settings(
         log_dir=folder / environ.get("LOG_LOCATION", "logs"),
         metrics_dir=folder / environ.get("METRICS_LOCATION", "logs"),
         key_file=folder / KEY_FILE,
+        grpc_inference=config_properties.INFERENCE,
+        grpc_management=config_properties.MANAGEMENT,
     )
     config = _config_file(arguments, environ, folder)
     flags = _flags(arguments)
@@ -123,6 +130,7 @@ def read_settings(
         temp_dir=folder / temp if temp else None,
         warnings=settings.warnings + warnings,
     )
+    complete = cache.apply(complete, None, environ)
     return replace(complete, introduction=introduce(complete, config, folder))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ class Birth:
     additions: Mapping[str, str]  # on top of the front's environment
     threads: int
     may_fork: bool  # nothing of it has to be set before torch is imported
+    python: str  # the interpreter, where it is executed
     wants_torch: bool  # worth to wait for the template's import of it
 
 
@@ -68,7 +68,7 @@ class Spawner:
 
     def _execute(self, birth: Birth, ends: _Ends) -> WorkerProcess:
         sock, life, output, errors, *arena = ends.theirs
-        command = [sys.executable, "-P", "-m", "flambeau_runtime.worker"]
+        command = [birth.python, "-P", "-m", "flambeau_runtime.worker"]
         command += ["--fd", str(sock), "--lifeline-fd", str(life)]
         for fd in arena:
             command += ["--arena-fd", str(fd)]

@@ -93,7 +93,9 @@ class StartModels:
             await self._catalogue.wait_changed(revision, LOOK_AGAIN_S)
 
     async def _ask_for(self, name: str | None, archive: str) -> None:
-        asked = Asked(url=archive, model=name, workers=workers_at_start(self._settings))
+        asked = Asked(
+            url=archive, model=name, workers=workers_at_start(self._settings), at_startup=True
+        )
         try:
             spec = await registration.prepare(asked, self._store, self._settings)
             self._want(spec)
@@ -113,6 +115,7 @@ class StartModels:
         wanted = edits.with_version(self._catalogue.wanted, spec)
         if is_default or self._is_declared_default(spec):
             wanted = edits.with_default(wanted, spec.model, spec.version)
+        self._catalogue.at_start.add(spec.model)
         self._converger.want(wanted)
         self.keys.add((spec.model, spec.version))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from flambeau_runtime import protocol
 from flambeau_runtime.worker.metrics import CachingMetric, HandlerMetrics
 
 SERVER_NAME = "MMS"  # what TorchServe calls itself here; handlers compare it
@@ -26,6 +28,7 @@ class Row:
         "explain",
         "headers",
         "request_id",
+        "spelling",
         "url_path",
     )
 
@@ -38,6 +41,7 @@ class Row:
         url_path: str = "",
         explain: bool = False,
         describe: bool = False,
+        spelling: int = 0,
     ) -> None:
         self.request_id = request_id
         self.headers = headers  # b"Name: value\r\n" per header, in the client's spelling
@@ -46,6 +50,7 @@ class Row:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
+        self.spelling = spelling  # protocol.WITHOUT_PATH, WITH_QUERY
 
 
 class RowResult:
@@ -69,11 +74,12 @@ class RowResult:
 class RequestProcessor:
     """One row's side of the context: its request headers, and the answer's status and headers."""
 
-    __slots__ = ("_headers", "_response_headers", "_row", "phrase", "status")
+    __slots__ = ("_headers", "_parts", "_response_headers", "_row", "phrase", "status")
 
     def __init__(self, row: Row | None = None, headers: dict[str, Any] | None = None) -> None:
         self._row = row
         self._headers: dict[str, Any] | None = headers
+        self._parts: Mapping[str, str] | None = None  # types of a multipart body's or form's
         self._response_headers: dict[str, str] | None = None  # few handlers set any
         self.status = HTTP_OK
         self.phrase = ""
@@ -81,16 +87,16 @@ class RequestProcessor:
     def get_request_properties(self) -> dict[str, Any]:
         """Return all request headers; parsed when first asked for, since few handlers ask."""
         if self._headers is None:
-            self._headers = {} if self._row is None else read_headers(self._row)
+            self._headers = {} if self._row is None else read_headers(self._row, self._parts)
         return self._headers
 
     def get_request_property(self, key: str) -> HeaderValue:
         """Return one request header, in the client's own spelling; None when there is none."""
         return self.get_request_properties().get(key)
 
-    def note_part(self, name: str, content_type: str) -> None:
-        """Let the handler find a part's content type under the part's name."""
-        self.get_request_properties()[name] = {"content-type": content_type}
+    def note_parts(self, types: Mapping[str, str]) -> None:
+        """Let the handler find each part's content type under the part's name."""
+        self._parts = types
 
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
         """Set the answer's status."""
@@ -157,8 +163,12 @@ class Context:
         CachingMetric.current = self.metrics
         self.request_ids: dict[int, str] | None = None
         self.request_processor: list[RequestProcessor] = []
-        self.cl_socket: Any = None  # TorchServe's streaming helpers look for it
+        self.cl_socket: Any = None  # by which pieces of an answer leave; `worker.streaming.Outlet`
+        self.in_list = False  # the rows are elements of one request's JSON list
         self.stopping_criteria: Any = None
+        self.header_key_sequence_id = _named("ID")
+        self.header_key_sequence_start = _named("START")
+        self.header_key_sequence_end = _named("END")
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Turn to the next batch."""
@@ -177,6 +187,10 @@ class Context:
     def get_all_request_header(self, idx: int) -> dict[str, Any]:
         """Return all headers of one request."""
         return self.request_processor[idx].get_request_properties()
+
+    def get_sequence_id(self, idx: int) -> HeaderValue:
+        """Return the sequence that one request belongs to; None where there are none."""
+        return self.get_request_header(idx, self.header_key_sequence_id)
 
     def set_response_content_type(self, idx: int, value: str) -> None:
         """Set the content type of one answer."""
@@ -209,20 +223,35 @@ class Context:
         return self.request_processor[idx].get_response_headers()
 
 
-def read_headers(row: Row) -> dict[str, Any]:
+def _named(what: str) -> str:
+    """Return the name of a header of sequences, which the server tells through the environment."""
+    return os.environ.get(f"TS_REQUEST_SEQUENCE_{what}", f"ts_request_sequence_{what.lower()}")
+
+
+def mime_type(content_type: str) -> str:
+    """Return a content type without its parameters."""
+    return content_type.partition(";")[0].strip()
+
+
+def read_headers(row: Row, parts: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Parse the raw block of a row; a repeated header keeps its last value.
 
-    The server adds what handlers of TorchServe ask for: `explain`, `url_path` and `describe`.
+    The server adds what handlers of TorchServe ask for: the content type of the body or of each of
+    its parts under its name, `explain`, `url_path` and `describe`, as far as the request's path is
+    of a kind that says them.
     """
-    headers: dict[str, Any] = {}
+    types = {"body": mime_type(row.content_type)} if parts is None else parts
+    headers: dict[str, Any] = {name: {"content-type": kind} for name, kind in types.items()}
     for line in bytes(row.headers).split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if colon:
             headers[name.decode("latin-1")] = value.strip().decode("latin-1")
-    if row.content_type:
-        headers["body"] = {"content-type": row.content_type}
-    headers["explain"] = str(row.explain)
-    headers["url_path"] = row.url_path
+    if row.content_type == protocol.PARTS:
+        return headers  # a call over gRPC has no path, and each part has a content type of its own
+    if not row.spelling & protocol.WITH_QUERY:
+        headers["explain"] = str(row.explain)
+    if not row.spelling:
+        headers["url_path"] = row.url_path
     if row.describe:
         headers["describe"] = "True"
     return headers

@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from flambeau_runtime.worker.context import RequestProcessor, Row
+from flambeau_runtime import protocol
+from flambeau_runtime.worker.context import RequestProcessor, Row, mime_type
 
 Value: TypeAlias = Any
 """What a body decodes to: a JSON value, a str or a bytearray."""
@@ -23,17 +24,34 @@ _LONG_NUMBER = b"9" * 19  # from here on an integer may not fit into 64 bits
 def read_row(row: Row, processor: RequestProcessor, decode: bool = True) -> dict[str, Any]:
     """Return what the handler gets for one request.
 
-    JSON becomes its value, `text/*` a str, a multipart or form body one key per part; everything
-    else, and whatever cannot be decoded, a bytearray of the handler's own under "body".
+    JSON becomes its value, `text/*` a str, a multipart or form body one key per part, as do the
+    inputs of a gRPC call; everything else, and whatever cannot be decoded, a bytearray of the
+    handler's own under "body". Where the query counts, its fields go first, and the body's
+    overwrite them. As with TorchServe, a content type counts in lower case only, but for forms.
     """
+    if row.spelling & protocol.WITH_QUERY:
+        return {**_read_query(row.url_path), **_read_body(row, processor, decode)}
+    return _read_body(row, processor, decode)
+
+
+def _read_query(query: str) -> dict[str, Any]:
+    """Return the fields of a query string; a name said twice keeps its last value."""
+    return _read_form(query.replace(";", "&").encode("utf-8", "replace"))
+
+
+def _read_body(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
     content_type = row.content_type
     if not content_type:
         return {"body": bytearray(row.body)}
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = mime_type(content_type)
     if kind == "multipart/form-data":
         return _read_multipart(row, processor, decode)
-    if kind == "application/x-www-form-urlencoded":
-        return _read_form(bytes(row.body))
+    if kind.lower() == "application/x-www-form-urlencoded":
+        fields = _read_form(bytes(row.body))
+        processor.note_parts(dict.fromkeys(fields, ""))
+        return fields
+    if content_type == protocol.PARTS:
+        return _read_parts(row, processor, decode)
     return {"body": decode_value(row.body, kind) if decode else bytearray(row.body)}
 
 
@@ -44,7 +62,7 @@ def decode_value(body: bytes | bytearray | memoryview, kind: str) -> Value:
             return loads(bytes(body))
         except (ValueError, RecursionError):  # TorchServe hands broken JSON to the handler as bytes
             return bytearray(body)
-    if kind.startswith("text/"):
+    if kind.startswith("text"):
         try:
             return bytes(body).decode()
         except UnicodeDecodeError:
@@ -56,14 +74,15 @@ def loads(body: bytes) -> Value:
     """Parse JSON as `json.loads` does, at orjson's speed where the two agree.
 
     They differ in integers beyond 64 bits (orjson rounds them to floats, without a word) and in
-    NaN, Infinity, lone surrogates, a byte order mark and overflowing floats (orjson refuses them).
+    NaN, Infinity, lone surrogates and overflowing floats (orjson refuses them). Both refuse what
+    is not UTF-8, and a byte order mark.
     """
     if len(body) >= len(_LONG_NUMBER) and _LONG_NUMBER in body.translate(_NINES):
-        return json.loads(body)
+        return json.loads(body.decode())
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        return json.loads(body)
+        return json.loads(body.decode())
 
 
 def _read_form(body: bytes) -> dict[str, Any]:
@@ -75,22 +94,33 @@ def _read_form(body: bytes) -> dict[str, Any]:
     }
 
 
+def _read_parts(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
+    """Return the values of a gRPC call; those without a content type stay bytes."""
+    parts = protocol.unpack_parts(row.body)
+    processor.note_parts({name: kind for name, kind, _ in parts})
+    return {
+        name: decode_value(value, kind) if decode else bytearray(value)
+        for name, kind, value in parts
+    }
+
+
 def _read_multipart(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
     boundary = parameters(row.content_type).get("boundary", "")
     parts = split_parts(bytes(row.body), boundary.encode("latin-1")) if boundary else None
     if not parts:
         return {"body": bytearray(row.body)}
-    fields: dict[str, Any] = {}
-    for name, content_type, value in parts:
-        kind = content_type.partition(";")[0].strip().lower()
-        fields[name] = decode_value(value, kind) if decode else bytearray(value)
-        if content_type:
-            processor.note_part(name, content_type)
-    return fields
+    processor.note_parts({name: kind for name, kind, _ in parts})
+    return {
+        name: decode_value(value, kind) if decode else bytearray(value)
+        for name, kind, value in parts
+    }
 
 
 def split_parts(body: bytes, boundary: bytes) -> list[tuple[str, str, bytes]] | None:
-    """Return (name, content type, value) of each part; None if it is no multipart body, or cut."""
+    """Return (name, type, value) of each part; None if it is no multipart body, or cut.
+
+    Only a part with a file name has a type, as with TorchServe: a plain field is never decoded.
+    """
     sections = (b"\r\n" + body).split(b"\r\n--" + boundary)
     if not sections[1:] or not sections[-1].startswith(b"--"):
         return None
@@ -98,9 +128,10 @@ def split_parts(body: bytes, boundary: bytes) -> list[tuple[str, str, bytes]] | 
     for section in sections[1:-1]:
         head, blank, value = section.partition(b"\r\n\r\n")
         headers = _part_headers(head)
-        name = parameters(headers.get("content-disposition", "")).get("name")
-        if blank and name is not None:
-            parts.append((name, headers.get("content-type", ""), value))
+        named = parameters(headers.get("content-disposition", ""))
+        if blank and "name" in named:
+            kind = mime_type(headers.get("content-type", "application/octet-stream"))
+            parts.append((named["name"], kind if "filename" in named else "", value))
     return parts
 
 
