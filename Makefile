@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by images and cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test test-all check lint types contracts processes compat compat-original compat-table bench bench-operator format clean cluster-up cluster-down crds images
+.PHONY: help setup example demo test test-all check lint types contracts processes compat compat-original compat-table bench bench-operator format clean cluster-up cluster-down crds images protos
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -97,6 +97,9 @@ crds: setup  ## write the CRD from the types: crds/, the chart's template, docs/
 	$(BIN)/python -m flambeau_operator.resources.crd >crds/modeldeployments.serving.flambeau.dev.yaml
 	$(BIN)/python -m flambeau_operator.resources.crd --helm >charts/flambeau/templates/crd.yaml
 	$(BIN)/python -m flambeau_operator.resources.crd --fields >docs/fields.md
+
+protos: setup  ## write the modules of the gRPC messages from runtime/…/grpc/protos/*.proto
+	$(BIN)/python runtime/write_protos.py
 
 format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff format

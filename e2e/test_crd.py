@@ -83,6 +83,14 @@ def model(**changes: Any) -> dict[str, Any]:
     return model_body(**changes)
 
 
+CREDENTIALS = [{"name": "s3-read", "secretRef": {"name": "keys"}}]
+
+
+def opened(uri: str) -> dict[str, Any]:
+    """Return a model's source that asks for credentials."""
+    return {"source": {"uri": uri, "credentials": "s3-read"}}
+
+
 def at(uri: str) -> dict[str, Any]:
     return {"source": {"uri": uri}}
 
@@ -190,15 +198,34 @@ REFUSED = [
     ),
     # sources
     pytest.param(
-        written(model(**at("s3://bucket/a.mar"))),
-        f'{MODEL}.source.uri: Invalid value: "object": s3, gs, az, hf and oci are not supported by '
-        "this version: use http, https, file, pvc or configmap",
-        id="a scheme that comes later",
+        written(model(**at("ftp://host/a.mar"))),
+        f'{MODEL}.source.uri: Invalid value: "object": is not an address: use http, https, s3, ',
+        id="a scheme that nobody speaks",
+    ),
+    pytest.param(
+        written(model(**opened("s3://bucket/a.mar"))),
+        'spec.credentials: Invalid value: "object": every credentials of a source must be in ',
+        id="credentials that the spec does not name",
+    ),
+    pytest.param(
+        written(model(**opened("file:///a.mar")), credentials=CREDENTIALS),
+        f'{MODEL}.source.credentials: Invalid value: "object": is of no use for what is mounted',
+        id="credentials for a file",
+    ),
+    pytest.param(
+        written(credentials=CREDENTIALS * 2),
+        'spec.credentials[1]: Duplicate value: {"name":"s3-read"}',
+        id="one name for two credentials",
+    ),
+    pytest.param(
+        written(storage={"cache": {"emptyDir": {}, "ephemeral": {"volumeClaimTemplate": {}}}}),
+        'spec.storage.cache: Invalid value: "object": must be exactly one of emptyDir, ',
+        id="a cache of two kinds",
     ),
     pytest.param(
         written(model(**at("a.mar"))),
-        f'{MODEL}.source.uri: Invalid value: "object": is not an address: use http, https, file, '
-        "pvc or configmap",
+        f'{MODEL}.source.uri: Invalid value: "object": is not an address: use http, https, s3, gs, '
+        "az, hf, oci, file, pvc or configmap",
         id="a source without a scheme",
     ),
     pytest.param(
@@ -321,7 +348,6 @@ REFUSED = [
             "route": {"gateway": {}},
             "inferenceAuth": {"apiKey": {"secretRef": {"name": "keys"}}},
             "monitoring": {"podMonitor": "Auto"},
-            "credentials": [{"name": "s3-read", "secretRef": {"name": "s3-read"}}],
         }.items()
     ),
     *(
@@ -341,12 +367,9 @@ REFUSED = [
         for field in ("max", "devicesPerWorker")
     ),
     pytest.param(
-        written(model(source={"uri": "https://example.org/a.mar", "credentials": "s3-read"})),
-        f"{MODEL}.source.credentials: {NOT_YET}",
-        id="later: a source's credentials",
-    ),
-    pytest.param(
-        written(runtime={"grpc": True}), f"spec.runtime.grpc: {NOT_YET}", id="later: gRPC"
+        written(runtime={"grpc": True}, service={"port": 7070}),
+        "spec.service.port: must not be 7070",
+        id="the Service's port is that of gRPC",
     ),
     pytest.param(
         written(autoscaling={**HPA, "keda": {"max": 3}}),
@@ -382,6 +405,24 @@ def test_flambeau_validate_refuses_what_the_api_server_refuses(body):
 
 
 ACCEPTED = [
+    *(
+        pytest.param(
+            written(model(**opened(uri)), credentials=CREDENTIALS),
+            id=f"an archive at {uri.partition(':')[0]}, opened by a Secret",
+        )
+        for uri in (
+            "s3://models/a.mar",
+            "gs://models/a.mar",
+            "az://models/a.mar",
+            "hf://org/repo@main/a.mar",
+            "oci://registry.example/models/a:1",
+            "https://models.example/a.mar",
+        )
+    ),
+    pytest.param(
+        written(storage={"cache": {"persistentVolumeClaim": {"claimName": "cache"}}}),
+        id="a cache on a claim",
+    ),
     pytest.param(written(), id="the shortest there is"),
     pytest.param(written(name="a" * 50), id="the longest name"),
     pytest.param(written(replicas=0), id="no pods for now"),
@@ -583,7 +624,10 @@ def test_one_model_can_be_applied_without_naming_the_others(namespace):
     [
         ("mdep", "Models, the pods that serve them, and how both change."),
         ("mdep.spec.models", "The target; the operator rolls to it from whatever is active."),
-        ("mdep.spec.models.source.uri", "`configmap://NAME/KEY` or `pvc://CLAIM/PATH`."),
+        (
+            "mdep.spec.models.source.uri",
+            "`configmap://NAME/KEY`, `pvc://CLAIM/PATH`, http or file.",
+        ),
         ("mdep.spec.route", "Reserved: it is not supported by this version."),
         ("mdep.status.models", "Percent of the requests that the target version gets."),
     ],

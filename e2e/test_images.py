@@ -81,8 +81,8 @@ def test_an_archive_names_its_image_and_the_image_its_user(archives, recipe):
     ("recipe", "entrypoint"),
     [
         (OPERATOR, ["python", "-m", "flambeau_operator"]),
-        (RUNTIME, ["flambeau-runtime"]),
-        (RUNTIME_TORCH, ["flambeau-runtime"]),
+        (RUNTIME, ["/usr/local/bin/dockerd-entrypoint.sh"]),
+        (RUNTIME_TORCH, ["/usr/local/bin/dockerd-entrypoint.sh"]),
     ],
     ids=lambda value: getattr(value, "short", None),
 )

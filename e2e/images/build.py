@@ -14,7 +14,7 @@ from e2e.cluster.progress import Say
 from e2e.images import docker
 from e2e.images.buildah import Buildah
 from e2e.images.docker import Docker
-from e2e.images.recipes import RECIPES, Recipe
+from e2e.images.recipes import RECIPES, Recipe, Theirs
 
 VARIABLE = "FLAMBEAU_BUILDER"
 KEPT = 4  # of each image; several checkouts may share the cache
@@ -46,6 +46,20 @@ def built(say: Say, wanted: Sequence[Recipe] = RECIPES) -> Mapping[str, Path]:
     return archives
 
 
+def build_upon(say: Say, recipe: Recipe, theirs: Theirs, archive: Path) -> None:
+    """Build an image of somebody's on one of ours, and write its archive; nothing is kept.
+
+    Raises:
+        ClusterFault: it cannot be built here, or the build said no.
+    """
+    root = cache() / "images"
+    builder = _builder(root, say)
+    builder.check()
+    root.mkdir(parents=True, exist_ok=True)
+    with _alone(root / "lock", say), _workplace(root) as work:
+        builder.build_upon(recipe, theirs, archive, work)
+
+
 def _builder(root: Path, say: Say) -> Buildah | Docker:
     wish = os.environ.get(VARIABLE) or ("docker" if docker.works() else "buildah")
     if wish == "docker":
@@ -72,16 +86,22 @@ def _alone(path: Path, say: Say) -> Iterator[None]:
 
 
 def _build(recipe: Recipe, archive: Path, builder: Buildah | Docker) -> None:
-    work = archive.parents[1] / "building"
-    shutil.rmtree(work, ignore_errors=True)  # of a build that was cut off
-    work.mkdir()
-    try:
+    with _workplace(archive.parents[1]) as work:
         builder.build(recipe, work / archive.name, work)
         archive.parent.mkdir(exist_ok=True)
         (work / archive.name).rename(archive)
+    _forget_old(archive.parent)
+
+
+@contextlib.contextmanager
+def _workplace(root: Path) -> Iterator[Path]:
+    work = root / "building"
+    shutil.rmtree(work, ignore_errors=True)  # of a build that was cut off
+    work.mkdir()
+    try:
+        yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    _forget_old(archive.parent)
 
 
 def _forget_old(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from e2e.cluster.faults import MissingPrograms, NotPermitted
 from e2e.cluster.progress import Say
 from e2e.images import network, oci, recipes, steps
-from e2e.images.recipes import CHECKOUT, Base, Recipe
+from e2e.images.recipes import CHECKOUT, Base, Recipe, Theirs
 
 NEEDED = ("buildah", "mmdebstrap", "unshare")
 MIRROR = "FLAMBEAU_DEBIAN_MIRROR"
@@ -57,6 +57,16 @@ class Buildah:
             archive: the file to write.
             work: an empty folder, removed afterwards.
         """
+        store = self._with_image(recipe, work)
+        _write_archive(store, recipe.name, archive)
+
+    def build_upon(self, recipe: Recipe, theirs: Theirs, archive: Path, work: Path) -> None:
+        """Build somebody's image on one of ours, as it is now, and write its archive."""
+        store = self._with_image(recipe, work)
+        store.build(theirs.name, [str(theirs.context)])
+        _write_archive(store, theirs.name, archive)
+
+    def _with_image(self, recipe: Recipe, work: Path) -> "_Store":
         store = _Store(self.root, work, self.say)
         store.forget_unfinished()
         if not store.has(recipe.base.name):
@@ -68,9 +78,7 @@ class Buildah:
             recipe.name,
             [f"--file={recipe.dockerfile}", *network.words(), *arguments, str(CHECKOUT)],
         )
-        unpacked = work / "unpacked"
-        store.export(recipe.name, unpacked)
-        oci.pack(unpacked, recipe.name, archive)
+        return store
 
     def _build_base(self, base: Base, store: "_Store", context: Path) -> None:
         context.mkdir()
@@ -84,6 +92,12 @@ class Buildah:
         )
         (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
         store.build(base.name, [str(context)])
+
+
+def _write_archive(store: "_Store", name: str, archive: Path) -> None:
+    unpacked = store.work / "unpacked"
+    store.export(name, unpacked)
+    oci.pack(unpacked, name, archive)
 
 
 def _mmdebstrap(base: Base, tar: Path) -> list[str]:

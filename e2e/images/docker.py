@@ -9,7 +9,7 @@ from pathlib import Path
 
 from e2e.cluster.progress import Say
 from e2e.images import network, recipes, steps
-from e2e.images.recipes import CHECKOUT, Recipe
+from e2e.images.recipes import CHECKOUT, Recipe, Theirs
 
 # PyTorch's own index has builds for CPUs; PyPI's bring CUDA, twenty times as big.
 TORCH_INDEX = "FLAMBEAU_TORCH_INDEX"
@@ -50,17 +50,29 @@ class Docker:
             archive: the file to write.
             work: an empty folder, removed afterwards.
         """
+        self._make(recipe, work)
+        self._save(recipe.name, archive, work)
+
+    def build_upon(self, recipe: Recipe, theirs: Theirs, archive: Path, work: Path) -> None:
+        """Build somebody's image on one of ours, as it is now, and write its archive."""
+        self._make(recipe, work)
+        build = ["docker", "build", f"--tag={theirs.name}", str(theirs.context)]
+        steps.run(f"building {theirs.name}", build, work / "step.log", self.say)
+        self._save(theirs.name, archive, work)
+
+    def _make(self, recipe: Recipe, work: Path) -> None:
         arguments = [
             f"--build-arg={name}={value}" for name, value in self.arguments(recipe).items()
         ]
         build = ["docker", "build", f"--file={recipe.dockerfile}", f"--tag={recipe.name}"]
-        log = work / "step.log"
         steps.run(
             f"building {recipe.name}",
             [*build, *network.words(), *arguments, str(CHECKOUT)],
-            log,
+            work / "step.log",
             self.say,
             {**network.environment(), "DOCKER_BUILDKIT": "1"},
         )
-        save = ["docker", "save", f"--output={archive}", recipe.name]
-        steps.run(f"writing the archive of {recipe.name}", save, log, self.say)
+
+    def _save(self, name: str, archive: Path, work: Path) -> None:
+        save = ["docker", "save", f"--output={archive}", name]
+        steps.run(f"writing the archive of {name}", save, work / "step.log", self.say)

@@ -93,6 +93,19 @@ class Recipe:
                 yield path
 
 
+@dataclass(frozen=True, slots=True)
+class Theirs:
+    """An image that somebody builds on one of ours.
+
+    Args:
+        name: what pods call it.
+        context: the folder with its Dockerfile and what goes into it.
+    """
+
+    name: str
+    context: Path
+
+
 # Debian's torch is for CPUs and a fifth of what PyPI's unpacks to; its tests are a tenth of it.
 WITH_TORCH = Base(
     packages=(*Base().packages, "python3-torch"),

@@ -115,6 +115,8 @@ class Server:
     management: str
     metrics: str
     output: Path
+    grpc_inference: str = ""
+    grpc_management: str = ""
 
     def manage(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         return call(method, self.management + path, body, **headers)

@@ -60,6 +60,8 @@ def server(workplace):
         f"inference_address=http://127.0.0.1:{inference}",
         f"management_address=http://127.0.0.1:{management}",
         f"metrics_address=http://127.0.0.1:{metrics}",
+        "grpc_inference_port=0",
+        "grpc_management_port=0",
         "default_workers_per_model=1",
         "job_queue_size=100",
         "enable_batch=true",

@@ -95,7 +95,8 @@ def test_a_handler_of_the_guides_kind_answers_objects_and_lists_of_them(found):
 def test_a_derived_class_changes_one_step_and_keeps_the_others(found):
     outcome = found("extended")
     assert outcome["predicted"][0] in {0, 1, 2}
-    assert outcome["explained"] == [{"target": 2, "shape": [1, 10]}]
+    # TorchServe reads the target from a form field, never from inside a JSON body
+    assert outcome["explained"] == [{"target": 0, "shape": [1, 10]}]
     assert outcome["described"] == [{"classes": 3, "device": "cpu"}]
 
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runtime")
-    archive = write_archive(folder / "store", config="minWorkers: 1\n")
+    archive = write_archive(folder / "store", config="minWorkers: 1\nmaxWorkers: 1\n")
     with serving(folder, "--models", f"classifier={archive}") as server:
         until(lambda: server.predict("classifier").status == 200)
         yield server
@@ -65,6 +65,14 @@ def test_a_request_moves_the_numbers(server, name, labels):
     assert server.predict("classifier").status == 200
     # What a worker measures comes in a frame of its own, after the answer.
     until(lambda: value(server, name, **labels) != before)
+
+
+def test_a_scrape_shows_all_that_has_been_answered(server):
+    for expected in range(1, 4):
+        seen = value(server, "Seen", ModelName="classifier")
+        for _ in range(expected):
+            assert server.predict("classifier").status == 200
+        assert value(server, "Seen", ModelName="classifier") == seen + expected
 
 
 def test_workers_are_counted_per_model(server):

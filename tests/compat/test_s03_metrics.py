@@ -137,7 +137,7 @@ def logging(serve_module):
         yield server, model
 
 
-@pytest.mark.row("3-mode-prometheus")
+@pytest.mark.row("3-mode-prometheus", "4.2-metrics")
 def test_the_page_is_prometheus_text(detecting):
     answer = detecting.metrics()
     assert answer.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
@@ -296,7 +296,7 @@ def test_a_wrong_unit_raises_in_the_handler(detecting, measured):
     assert detecting.predict(measured).json == ["refused", "refused"]
 
 
-@pytest.mark.row("3-auto-detect")
+@pytest.mark.row("3-auto-detect", "4.2-metrics")
 @pytest.mark.usefixtures("measured")
 def test_metrics_that_no_file_names_are_shown_when_detected(detecting):
     assert value(detecting, "Counted{") > 0
@@ -330,7 +330,7 @@ def with_file(serve_module):
         yield server
 
 
-@pytest.mark.row("3-metrics-file")
+@pytest.mark.row("3-metrics-file", "4.2-metrics")
 def test_a_metrics_file_takes_the_place_of_the_built_in_one(with_file):
     text = page(with_file)
     assert re.search(rf'^Requests2XX{{Level="Host",host="{HOST}",}} ', text, re.MULTILINE)

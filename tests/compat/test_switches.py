@@ -50,7 +50,7 @@ def test_a_key_can_be_rotated_with_the_api_key(tmp_path):
         right = f"Bearer {before['API']['key']}"
         assert server.manage("GET", "/token?type=inference").status == 400
         rotated = server.manage("GET", "/token?type=inference", Authorization=right)
-        assert (rotated.status, rotated.body) == (200, b"")
+        assert (rotated.status, rotated.body) == (200, b"\n")
         after = json.loads(path.read_text())
         assert after["inference"]["key"] != before["inference"]["key"]
         assert after["management"]["key"] == before["management"]["key"]

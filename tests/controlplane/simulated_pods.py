@@ -41,6 +41,9 @@ NEXT = {
 DONE = {VersionPhase.READY, VersionPhase.FAILED}
 
 
+BOOM = Failure("InitializeFailed", "boom", "last line")
+
+
 class FenceBroken(AssertionError):
     """The operator sent a document that a pod must refuse."""
 
@@ -73,6 +76,7 @@ class SimulatedPod:
     running: bool = True
     workers_to_come: int = 0  # of each version that is ready
     trouble: Trouble | None = None  # why it does not run
+    failure: Failure = BOOM  # of versions that fail
     loaded: dict[tuple[str, str], Loaded] = field(default_factory=dict)
     defaults: dict[str, str | None] = field(default_factory=dict)
 
@@ -193,7 +197,7 @@ class SimulatedPod:
             ),
             digest=f"sha256:{loaded.entry.version}",
             bytes=1000,
-            failure=Failure("InitializeFailed", "boom", "last line") if failed else None,
+            failure=self.failure if failed else None,
         )
 
 

@@ -120,3 +120,9 @@ def test_a_manifest_keeps_its_words_until_it_is_taken_to_this_machine(read, tmp_
     local = written.on_this_machine()
     assert local.body["spec"]["models"][0]["source"]["uri"] == f"{tmp_path.as_uri()}/wine/a.mar"
     assert local.position("spec.models[0].source.uri") == Position(6, 16)
+
+
+def test_this_machine_opens_sources_with_what_its_own_environment_has(read):
+    source = "s3://models/a.mar, credentials: s3-read"
+    local = read(TWO.replace("archives/a.mar", source))[0].on_this_machine()
+    assert local.body["spec"]["models"][0]["source"] == {"uri": "s3://models/a.mar"}

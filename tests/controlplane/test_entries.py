@@ -96,3 +96,27 @@ def test_what_makes_another_candidate_and_what_forgets_a_failure(
 )
 def test_an_unchanged_spec_has_the_same_pod_template_in_every_release(spec, golden):
     assert template_hash(a_deployment(**spec)) == golden
+
+
+def test_other_credentials_are_no_rollout_and_a_second_chance():
+    def entry(**source):
+        uri = {"uri": "s3://models/a.mar", **source}
+        return target_entry(Model.model_validate(model_body(source=uri)))
+
+    none, some = entry(), entry(credentials="s3-read")
+    assert some.source.credentials == "s3-read"
+    assert spec_hash(none) == spec_hash(some)
+    assert entry_hash(none) != entry_hash(some)
+
+
+def test_pods_are_replaced_for_credentials_and_a_cache_and_for_nothing_unsaid():
+    secret = {"name": "s3-read", "secretRef": {"name": "keys"}}
+    specs = [
+        {},
+        {"credentials": [secret]},
+        {"credentials": [{**secret, "secretRef": {"name": "others"}}]},
+        {"storage": {"cache": {"emptyDir": {}}}},
+    ]
+    hashes = [template_hash(a_deployment(**spec)) for spec in specs]
+    assert len(set(hashes)) == len(specs)
+    assert template_hash(a_deployment(credentials=[])) == hashes[0]

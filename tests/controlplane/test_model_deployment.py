@@ -84,15 +84,40 @@ MODEL = "spec.models[0]"
             id="a variable that YAML reads as a truth value wants quotes",
         ),
         pytest.param(
-            deployment_body(model_body(source={"uri": "s3://bucket/a.mar"})),
+            deployment_body(model_body(source={"uri": "ftp://host/a.mar"})),
             f"{MODEL}.source.uri",
-            "s3:// is not supported by this version: use http, https, file, pvc or configmap",
-            id="a scheme that comes later",
+            "'ftp://host/a.mar' is not an address: use http, https, s3, gs, az, hf, oci, file, pvc "
+            "or configmap",
+            id="a scheme that nobody speaks",
+        ),
+        pytest.param(
+            deployment_body(model_body(source={"uri": "s3://b/a.mar", "credentials": "s3-read"})),
+            f"{MODEL}.source.credentials",
+            "is not known: add an entry s3-read with a secretRef to spec.credentials",
+            id="credentials that the spec does not name",
+        ),
+        pytest.param(
+            deployment_body(
+                model_body(source={"uri": "file:///a.mar", "credentials": "s3-read"}),
+                credentials=[{"name": "s3-read", "secretRef": {"name": "keys"}}],
+            ),
+            f"{MODEL}.source.credentials",
+            "is of no use for what is mounted already: leave it out",
+            id="credentials for a file",
+        ),
+        pytest.param(
+            deployment_body(
+                storage={"cache": {"emptyDir": {}, "ephemeral": {"volumeClaimTemplate": {}}}}
+            ),
+            "spec.storage.cache",
+            "must be exactly one of emptyDir, persistentVolumeClaim and ephemeral",
+            id="a cache of two kinds",
         ),
         pytest.param(
             deployment_body(model_body(source={"uri": "a.mar"})),
             f"{MODEL}.source.uri",
-            "'a.mar' is not an address: use http, https, file, pvc or configmap",
+            "'a.mar' is not an address: use http, https, s3, gs, az, hf, oci, file, pvc or "
+            "configmap",
             id="a source without a scheme",
         ),
         pytest.param(

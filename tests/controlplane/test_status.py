@@ -6,6 +6,7 @@ import pytest
 
 from flambeau_operator.errors import FieldProblem
 from flambeau_operator.plan.status import refused_status
+from flambeau_operator.resources.pod_state import Failure
 from tests.builders import archive, at, deployment_body, model_body
 from tests.controlplane.simulated_pods import World
 
@@ -112,6 +113,25 @@ def test_readiness_never_latches():
     world.restart("pod-01")
     world.reconcile()
     assert world.condition("Ready") == ("False", "ModelsNotReady")
+
+
+def test_a_pod_that_misses_credentials_has_the_secret_named():
+    source = {"uri": "s3://models/a.mar", "credentials": "s3-read"}
+    world = serving(
+        2,
+        model_body(source=source),
+        credentials=[{"name": "s3-read", "secretRef": {"name": "model-keys"}}],
+    )
+    world.bad.add("s3://models/a.mar")
+    for name, pod in world.pods.items():
+        pod.failure = Failure("CredentialsMissing", "credentials s3-read: there is no folder")
+        world.restart(name)
+    world.settle()
+    stalled = world.status.condition("Stalled")
+    assert stalled is not None
+    assert stalled.reason == "CredentialsMissing"
+    assert "Secret model-keys is missing" in stalled.message
+    assert "credentials s3-read: there is no folder" in stalled.message
 
 
 def test_a_model_that_fails_after_it_served_is_told_with_pod_and_reason():

@@ -159,7 +159,13 @@ class FakeStore:
         self.removed: list[Path] = []
         self.progress: Iterable[tuple[int, int | None]] = ()  # a local file tells none
 
-    async def fetch(self, uri, digest=None, on_progress=None) -> Path:  # noqa: ARG002  the door's
+    async def fetch(
+        self,
+        uri,
+        digest=None,  # noqa: ARG002  the door's
+        on_progress=None,
+        credentials=None,  # noqa: ARG002  the door's
+    ) -> Path:
         self.fetched.append(uri)
         for so_far, in_all in self.progress:
             on_progress(so_far, in_all)

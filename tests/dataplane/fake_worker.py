@@ -16,14 +16,21 @@ from flambeau_runtime.serving.link import WorkerLink, open_channel
 from flambeau_runtime.worker.context import RowResult
 
 MAX_RESPONSE_BYTES = 100_000
+ABSENT = RowResult(b"", protocol.ROW_ABSENT)
 
 
 class Noted:
     """A reply that can be awaited, and counts how often it is told something."""
 
     def __init__(self):
+        self.parts = []
         self.ends = []
         self.told = asyncio.Event()
+        self.parted = asyncio.Event()
+
+    def part(self, _job, prediction):
+        self.parts.append(bytes(prediction.body))
+        self.parted.set()
 
     def answered(self, _job, prediction):
         self.ends.append(prediction)
@@ -32,6 +39,14 @@ class Noted:
     def failed(self, _job, fault):
         self.ends.append(fault)
         self.told.set()
+
+    async def has_parts(self, count):
+        """Wait until so many pieces have come, and return them."""
+        async with asyncio.timeout(5):
+            while len(self.parts) < count:
+                self.parted.clear()
+                await self.parted.wait()
+        return self.parts
 
     async def end(self):
         async with asyncio.timeout(5):
@@ -83,17 +98,31 @@ class FakeWorker:
         self.lane.start()
         return self
 
-    async def batch(self):
-        """Return number and bodies of the next batch."""
+    async def frame(self):
+        """Return kind, number and payload of the next frame."""
         async with asyncio.timeout(5):
             header = await self.reader.readexactly(protocol.HEADER.size)
             length, number, kind = protocol.read_header(header)
-            payload = await self.reader.readexactly(length)
+            return kind, number, memoryview(await self.reader.readexactly(length))
+
+    async def rows(self):
+        """Return number and rows of the next batch."""
+        kind, number, payload = await self.frame()
         assert kind == Kind.PREDICT
-        return number, [bytes(row.body) for row in protocol.unpack_predict(memoryview(payload))]
+        return number, protocol.unpack_predict(payload)
+
+    async def batch(self):
+        """Return number and bodies of the next batch."""
+        number, rows = await self.rows()
+        return number, [bytes(row.body) for row in rows]
 
     def answer(self, number, bodies):
         self.send(protocol.pack_end(number, [RowResult(body) for body in bodies]))
+
+    def pieces(self, number, *bodies):
+        """Send a piece for each row; None: that row has none."""
+        rows = [ABSENT if body is None else RowResult(body) for body in bodies]
+        self.send(protocol.pack_end(number, rows, Kind.PART))
 
     def fault(self, number, **message):
         self.send(protocol.frame(Kind.FAULT, number, orjson.dumps(message)))

@@ -78,11 +78,11 @@ async def _app(scope, receive, send):
 class Front:
     """One listener and what is behind it."""
 
-    def __init__(self, version, *, gate=None, keep_alive_s=60, max_age_s=None):
+    def __init__(self, version, *, gate=None, keep_alive_s=60, max_age_s=None, cors=()):
         self.version = version
         self.routes = Routes(version)
         self.telemetry = Telemetry()
-        settings = Settings(limits=Limits(max_request_bytes=MAX_REQUEST_BYTES))
+        settings = Settings(limits=Limits(max_request_bytes=MAX_REQUEST_BYTES), cors=cors)
         self.protocol = make_protocol(self.routes, settings, self.telemetry, gate, max_age_s)
         self.state = ServerState()
         self.opened = []

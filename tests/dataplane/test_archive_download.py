@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from flambeau_runtime.archive import download
+from flambeau_runtime.archive import attempts
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import DigestMismatch, SourceNotFound, SourceUnavailable
 from tests.dataplane.archive_server import serving
@@ -36,7 +36,7 @@ def server(content):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(attempts, "PAUSES_S", (0.01, 0.01))
     return Store(tmp_path / "root")
 
 
@@ -200,9 +200,9 @@ def make_certificate(tmp_path):
 FETCH = """
 import asyncio, sys
 from pathlib import Path
-from flambeau_runtime.archive import download
+from flambeau_runtime.archive import attempts
 from flambeau_runtime.archive.store import Store
-download.PAUSES_S = ()
+attempts.PAUSES_S = ()
 try:
     print(asyncio.run(Store(Path(sys.argv[2])).fetch(sys.argv[1])).stat().st_size)
 except Exception as error:

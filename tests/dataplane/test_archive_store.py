@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import multiprocessing
-import os
 import threading
+from dataclasses import replace
 
 import pytest
 
 from flambeau_runtime.archive import store as store_module
-from flambeau_runtime.archive.store import Store
+from flambeau_runtime.archive.owner import Owner
+from flambeau_runtime.archive.store import Around, Store
 from flambeau_runtime.errors import ArchiveInvalid, DigestMismatch, SourceNotFound
 from tests.dataplane.archives import files, make_directory, make_mar, make_tgz, manifest
 
@@ -139,7 +140,8 @@ async def test_a_broken_archive_leaves_nothing_behind(store, models, broken, tmp
 
 
 async def test_what_a_crash_left_half_made_is_swept_away(store, models, tmp_path):
-    left = tmp_path / "root" / "packages" / f"abc.partial-{os.getpid()}-otherlife"
+    another_life = replace(Owner.me(), started="1")
+    left = tmp_path / "root" / "packages" / f"abc.partial-{another_life}"
     (left / "files").mkdir(parents=True)
     await store.open(models / "echo.mar")
     assert not left.exists()
@@ -171,7 +173,7 @@ async def test_what_is_added_to_a_mounted_config_map_is_waited_for(tmp_path, mod
     monkeypatch.setattr(store_module, "resolve", look)
     mounted = tmp_path / "mounted"
     (mounted / "archives").mkdir(parents=True)
-    store = Store(tmp_path / "root", late=mounted)
+    store = Store(tmp_path / "root", around=Around(late=mounted))
     fetching = asyncio.create_task(store.fetch(f"file://{mounted}/archives/echo.mar"))
     assert await asyncio.to_thread(missed.wait, 10)
     (models / "echo.mar").rename(mounted / "archives" / "echo.mar")
@@ -180,7 +182,7 @@ async def test_what_is_added_to_a_mounted_config_map_is_waited_for(tmp_path, mod
 
 async def test_what_never_comes_is_missed_in_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "LATE_S", 0.6)
-    store = Store(tmp_path / "root", late=tmp_path)
+    store = Store(tmp_path / "root", around=Around(late=tmp_path))
     with pytest.raises(SourceNotFound, match=r"echo\.mar"):
         await store.fetch(f"file://{tmp_path}/archives/echo.mar")
 

@@ -283,3 +283,37 @@ def test_no_call_gets_in_before_a_key_is_known():
 def test_a_key_that_is_none_does_not_hide_the_good_one():
     keys = ("not base64!", "AAAA", "ü", public_text(KEY))
     signed_calls.verify(bearer(KEY, BODY), BODY, "uid-1", keys)
+
+
+# in constant time
+
+
+def uses_of(settings):
+    """Return every place where a key is compared: what asks, and the key that is right there."""
+    strict = replace(settings, authorisation=Authorisation.STRICT)
+    keys = make_keys(strict)
+    manage = make_management_gate(strict, keys)
+    predict = make_inference_gate(strict, keys)
+    return {
+        "management": lambda key: manage("10.0.0.7", f"Bearer {key}"),
+        "inference": lambda key: predict(f"Authorization: Bearer {key}\r\n".encode()),
+        "API": lambda key: keys.rotate("management", f"Bearer {key}"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["management", "inference", "API"])
+def test_a_key_is_compared_in_constant_time_and_in_no_other_way(settings, monkeypatch, kind):
+    ask = uses_of(settings)[kind]
+    right = key_of(settings, kind)
+    monkeypatch.setattr("hmac.compare_digest", lambda _one, _other: False)
+    with pytest.raises(InvalidKey):
+        ask(right)
+    monkeypatch.setattr("hmac.compare_digest", lambda _one, _other: True)
+    ask("x")
+
+
+def test_the_body_of_a_signed_call_is_compared_in_constant_time(tmp_path, monkeypatch):
+    gate = state_gate(tmp_path, Known(KEY))
+    monkeypatch.setattr("hmac.compare_digest", lambda _one, _other: False)
+    with pytest.raises(Unauthorised, match="bodySha256"):
+        gate(None, bearer(KEY, BODY), BODY)

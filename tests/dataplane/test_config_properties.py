@@ -9,7 +9,14 @@ import pytest
 
 from flambeau_runtime.commands import config_properties, properties_file
 from flambeau_runtime.errors import InvalidSettings
-from flambeau_runtime.settings import Address, Authorisation, ModelApi, ModelDefaults, Settings
+from flambeau_runtime.settings import (
+    Address,
+    Authorisation,
+    ModelApi,
+    ModelDefaults,
+    Settings,
+    Tls,
+)
 
 
 @pytest.fixture
@@ -52,10 +59,92 @@ def own(name):
             id="port 0 takes a free one",
         ),
         pytest.param(
+            "service_envelope=kservev2",
+            own("envelope"),
+            "kservev2",
+            id="one envelope stands around every handler",
+        ),
+        pytest.param("service_envelope=", own("envelope"), None, id="or none"),
+        pytest.param(
             "metrics_address=http://localhost:8082",
             own("metrics"),
             Address("localhost", 8082),
             id="the metrics page has its own address",
+        ),
+        pytest.param(
+            "inference_address=https://10.0.0.1:8443",
+            own("inference"),
+            Address("10.0.0.1", 8443, tls=True),
+            id="an address may speak TLS",
+        ),
+        pytest.param(
+            "inference_address=HTTPS://a",
+            own("inference"),
+            Address("a", 443, tls=True),
+            id="a protocol in capitals, on its own port",
+        ),
+        pytest.param(
+            "inference_address=http://a",
+            own("inference"),
+            Address("a", 80),
+            id="an address without a port has that of its protocol",
+        ),
+        pytest.param(
+            "inference_address=unix:/run/s",
+            own("inference"),
+            Address(path=Path("/run/s")),
+            id="an address may be a unix socket",
+        ),
+        pytest.param(
+            "inference_address=unix:///run/s",
+            own("inference"),
+            Address(path=Path("/run/s")),
+            id="a unix socket may be written as a URL",
+        ),
+        pytest.param(
+            "private_key_file=k.pem\ncertificate_file=c.pem",
+            own("tls"),
+            Tls(private_key=Path("k.pem"), certificate=Path("c.pem")),
+            id="a key and its certificate",
+        ),
+        pytest.param(
+            "keystore=s.p12\nkeystore_pass=secret\nkeystore_type=pkcs12",
+            own("tls"),
+            Tls(keystore=Path("s.p12"), keystore_password="secret"),  # noqa: S106  a test's own
+            id="a keystore and its password",
+        ),
+        pytest.param(
+            "cors_allowed_headers=X-A\ncors_allowed_origin=*\ncors_allowed_methods=",
+            own("cors"),
+            (("access-control-allow-origin", "*"), ("access-control-allow-headers", "X-A")),
+            id="headers of CORS, in the order in which they are sent",
+        ),
+        pytest.param("ipex_enable=true", own("ipex"), True, id="what workers are told of IPEX"),
+        pytest.param(
+            'model_snapshot={"modelCount": 1, "models": {"m": {"1.0": {"marName": "m.mar",'
+            ' "minWorkers": 0, "maxWorkers": 2, "batchSize": 3, "maxBatchDelay": 5,'
+            ' "responseTimeout": 9, "defaultVersion": true, "runtimeType": "python"}}}}',
+            own("snapshot"),
+            (
+                ModelDefaults(
+                    "m",
+                    "1.0",
+                    min_workers=0,
+                    max_workers=2,
+                    batch_size=3,
+                    max_batch_delay_s=0.005,
+                    response_timeout_s=9,
+                    is_default=True,
+                    archive="m.mar",
+                ),
+            ),
+            id="the models of a snapshot, those without workers too",
+        ),
+        pytest.param(
+            'models={"m": {"1.0": {"batchSize": "8", "marName": "m.mar"}}}',
+            own("model_defaults"),
+            (ModelDefaults("m", "1.0", batch_size=8, archive="m.mar"),),
+            id="numbers of a model may be written as words",
         ),
         pytest.param(
             "model_store=/models",
@@ -205,6 +294,11 @@ def test_an_honoured_key_changes_the_settings(read, line, read_back, value):
             id="half a millisecond",
         ),
         pytest.param(
+            "service_envelope=kserv",
+            "service_envelope=kserv cannot be: write one of body, json, kserve, kservev2",
+            id="an envelope that does not exist",
+        ),
+        pytest.param(
             "enable_batch=yes",
             "enable_batch=yes cannot be: write true or false",
             id="a switch knows two words",
@@ -220,12 +314,35 @@ def test_an_honoured_key_changes_the_settings(read, line, read_back, value):
             id="a port beyond all ports",
         ),
         pytest.param(
-            "inference_address=https://a:8443",
-            "TLS is not available yet, write http://host:port",
-            id="TLS is refused and not forgotten",
+            "inference_address=ftp://a:8443",
+            "write http://host:port, https://host:port or unix:/path",
+            id="another protocol",
         ),
         pytest.param(
-            "inference_address=unix:/tmp/s", "write http://host:port", id="a unix socket is refused"
+            "inference_address=unix:",
+            "write http://host:port, https://host:port or unix:/path",
+            id="a unix socket without a path",
+        ),
+        pytest.param("keystore_type=BKS", "write PKCS12", id="a keystore that nobody here reads"),
+        pytest.param(
+            'models={"m": {"1.0": {"batchSize": "many"}}}',
+            'models.m.1.0.batchSize is "many": write a whole number',
+            id="a word for a number of a model",
+        ),
+        pytest.param(
+            'models={"m": {"1.0": {"batchsize": 2}}}',
+            "models.m.1.0 has no field batchsize: did you mean batchSize?",
+            id="a field that no model has",
+        ),
+        pytest.param(
+            'model_snapshot={"models": {"m": {"1.0": {"minWorkers": 1}}}}',
+            "models.m.1.0 lacks marName",
+            id="a snapshot that does not name an archive",
+        ),
+        pytest.param(
+            "model_snapshot={oops",
+            'write JSON: {"models": {"model": {"1.0": {"marName"',
+            id="a snapshot that is no JSON",
         ),
         pytest.param(
             "load_models==a.mar", "write NAME=FILE, FILE or ALL", id="a model without a name"
@@ -243,7 +360,7 @@ def test_an_honoured_key_changes_the_settings(read, line, read_back, value):
         ),
         pytest.param(
             "model_store=$$STORE$$/m",
-            "the environment variable STORE is not set",
+            "Invalid Environment Variable STORE: ",
             id="a variable that is not set",
         ),
     ],
@@ -266,8 +383,8 @@ def test_an_impossible_value_names_file_line_key_value_and_fix(read, line, said)
             "zzz=4", "unknown key 'zzz' has no effect", id="a key like no other has no nearest"
         ),
         pytest.param(
-            "grpc_inference_port=7070",
-            "grpc_inference_port is known, but not supported yet: it has no effect",
+            "workflow_store=flows",
+            "workflow_store has no effect: there are no workflows",
             id="a known key without effect says so",
         ),
     ],
@@ -300,6 +417,43 @@ def test_the_environment_speaks_only_where_the_file_allows_it(read):
     environ = {"TS_BATCH_SIZE": "9", "TS_UNKNOWN": "1"}
     assert read("batch_size=2", environ).limits.batch_size == 2
     assert read("enable_envvars_config=true\nbatch_size=2", environ).limits.batch_size == 9
+
+
+def test_the_environment_names_one_key_in_another_way(read):
+    environ = {"TS_TOKEN_EXPIRATION_TIME_MIN": "7"}
+    assert read("enable_envvars_config=true", environ).token_expiration_min == 7
+
+
+def test_addresses_of_archives_from_the_environment_need_a_switch_of_their_own(read):
+    environ = {"TS_ALLOWED_URLS": "https://a/.*"}
+    allowed = "enable_envvars_config=true\nallowed_urls=file://.*\n"
+    assert read(allowed, environ).allowed_urls == ("file://.*",)
+    switched = read(f"{allowed}use_env_allowed_urls=true", environ)
+    assert switched.allowed_urls == ("https://a/.*",)
+    assert read("use_env_allowed_urls=true", environ).allowed_urls == Settings().allowed_urls
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        pytest.param("plugins_path=/p", "plug-ins in Java cannot be loaded", id="plug-ins"),
+        pytest.param("workflow_store=/w", "there are no workflows", id="workflows"),
+        pytest.param("cpp_log_config=/l", "there is no backend in C++", id="logs of C++"),
+        pytest.param(
+            "cpu_launcher_enable=true",
+            "every worker gets its share of the CPUs",
+            id="a launcher for CPUs",
+        ),
+        pytest.param(
+            "python=/usr/bin/python3",
+            "workers run under the Python that this runtime is installed in",
+            id="another Python",
+        ),
+    ],
+)
+def test_what_cannot_be_done_here_is_a_warning_with_the_reason(read, line, why):
+    (warning,) = read(line).warnings
+    assert warning.endswith(f"config.properties:1: {line.partition('=')[0]} has no effect: {why}")
 
 
 def test_a_key_said_twice_means_what_was_said_last(read):

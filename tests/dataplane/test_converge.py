@@ -99,9 +99,8 @@ async def test_a_removed_version_gets_no_new_work_drains_and_is_unloaded(world):
     leaving.may_leave.clear()
     world.converger.want(document(ONE))
     await world.until(lambda: world.phase("2.0") == "Draining")
-    with pytest.raises(VersionNotFound) as refused:
+    with pytest.raises(VersionNotFound):
         world.answering("2.0")
-    assert refused.value.live == ("1.0",)
     leaving.may_leave.set()
     assert await world.converger.gone("vision", "2.0", 5)
     assert world.phase("2.0") is None

@@ -56,6 +56,7 @@ def load(tmp_path):
             id="beside a class that handles nothing",
         ),
         pytest.param(TAKES_OBJECTS + CLASS, "handler", [6], id="a function before a class"),
+        pytest.param(CLASS, "handler.py:go", [4], id="a class where the named function is not"),
     ],
 )
 def test_a_handler_may_be(load, code, handler, expected):
@@ -134,10 +135,10 @@ def test_a_handler_finds_its_files_where_it_is_and_imports_its_neighbours(load, 
         ),
         pytest.param(
             "",
-            "image_classifier",
+            "vllm_handler",
             "HandlerImportFailed",
-            "image_classifier does not exist in this release",
-            id="a default handler that comes later",
+            "vllm_handler does not exist in this release",
+            id="a default handler of an engine",
         ),
         pytest.param(
             "class H:\n def initialize(self, c): raise ValueError('no weights')\n"

@@ -147,3 +147,46 @@ def handle(data, context):
 """
     result = load(code, "on").run([json_row([1, 2], "mine")])[0]
     assert result.headers == (("X-Id", "mine"),)
+
+
+STREAMS = """
+def handle(data, context):
+    if data is None:
+        return None
+    calls.append(len(data))
+    context.cl_socket.send(["piece"] * len(data), context.request_ids, "ok", 200, context)
+    return [row["body"]["x"] for row in data]
+calls = []
+"""
+
+
+class Outlet:
+    """What a handler sends through, noted."""
+
+    def __init__(self):
+        self.sent = []
+
+    @property
+    def begun(self):
+        return bool(self.sent)
+
+    def send(self, _results, ids, _message, _code, context):
+        if context.in_list:
+            raise PredictionFailed("elements cannot be streamed")
+        self.sent.append(ids)
+
+
+def test_a_list_is_not_tried_again_element_by_element_after_its_first_piece(load):
+    loaded = load(STREAMS)
+    outlet = loaded.context.cl_socket = Outlet()
+    with pytest.raises(PredictionFailed, match="TypeError"):
+        loaded.run([json_row(xs(1, 2))])
+    assert len(outlet.sent) == 1
+
+
+def test_elements_of_a_list_are_marked_as_such_for_those_who_stream(load):
+    loaded = load(STREAMS, split="on")
+    loaded.context.cl_socket = Outlet()
+    with pytest.raises(PredictionFailed, match="elements cannot be streamed"):
+        loaded.run([json_row(xs(1, 2))])
+    assert not loaded.context.in_list

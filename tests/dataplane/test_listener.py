@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 
 import pytest
 
-from flambeau_runtime.api.listener import bind, reachable_url, url_of
+from flambeau_runtime.api.listener import bind, reachable_url, url_of, url_of_address
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address
 
@@ -69,3 +70,52 @@ def test_a_taken_port_names_key_flag_and_port():
         with pytest.raises(InvalidSettings, match=f"port {port} is taken") as refused:
             bind("inference_address", Address("127.0.0.1", port))
     assert "inference_address or --inference-address" in str(refused.value)
+
+
+def test_a_unix_socket_is_an_address_too(tmp_path):
+    address = Address(path=tmp_path / "s")
+    with bind("inference_address", address) as listening:
+        assert reachable_url(listening) == url_of_address(address) == f"unix:{tmp_path / 's'}"
+        with socket.socket(socket.AF_UNIX) as calling:
+            calling.connect(str(tmp_path / "s"))
+
+
+def test_a_socket_that_a_dead_server_left_gives_way(tmp_path):
+    bind("inference_address", Address(path=tmp_path / "s")).close()
+    bind("inference_address", Address(path=tmp_path / "s")).close()
+
+
+def a_server(path):
+    return bind("inference_address", Address(path=path))
+
+
+def a_file(path):
+    return path.open("w")
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param(a_server, id="by a server that lives"),
+        pytest.param(a_file, id="by a file, which is somebody's"),
+    ],
+)
+def test_a_path_that_is_taken_is_named_with_its_key(tmp_path, there):
+    with (
+        there(tmp_path / "s"),
+        pytest.raises(InvalidSettings, match="the path is taken; stop the process") as refused,
+    ):
+        bind("metrics_address", Address(path=tmp_path / "s"))
+    assert f"metrics_address=unix:{tmp_path / 's'}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        pytest.param("gone/s", "cannot listen there (No such file", id="a folder that is gone"),
+        pytest.param("s" * 200, "cannot listen there (AF_UNIX path too long", id="a long path"),
+    ],
+)
+def test_a_path_that_cannot_be_had_says_why(tmp_path, path, why):
+    with pytest.raises(InvalidSettings, match=re.escape(why)):
+        bind("inference_address", Address(path=tmp_path / path))

@@ -62,6 +62,9 @@ def test_without_a_manifest_a_name_and_a_handler_are_enough(tmp_path):
         pytest.param("{", "MANIFEST.json is not JSON", id="broken JSON"),
         pytest.param("[]", "must be an object", id="not an object"),
         pytest.param({"model": []}, "model must be an object", id="a model that is a list"),
+        pytest.param(
+            {**MANIFEST, "runtime": "java"}, "Runtime is not defined", id="an unknown runtime"
+        ),
         pytest.param(manifest(modelName=3), "modelName must be a string", id="a number for a name"),
         pytest.param(manifest(handler=None), "model.handler is missing", id="no handler"),
         pytest.param(

@@ -24,7 +24,8 @@ class Live:
 class Versions:
     """The part of a catalogue that a ping looks at: versions of model m, the first its default."""
 
-    def __init__(self, **workers):
+    def __init__(self, failing=(), **workers):
+        self.failing = failing
         versions = tuple(VersionSpec("m", name, Source("m.mar")) for name in workers)
         first = next(iter(workers), None)
         self.wanted = Document((ModelSpec("m", first, versions),) if workers else ())
@@ -32,6 +33,9 @@ class Versions:
 
     def default_of(self, _name):
         return self.wanted.models[0].default
+
+    def is_failing(self, _name, version):
+        return version in self.failing
 
     def live(self, _name, version):
         return self.lives.get(version)
@@ -47,6 +51,9 @@ SERVES = WorkerCounts(wanted=1, ready=1)
         pytest.param({"v1": SERVES}, True, id="every worker serves"),
         pytest.param({"v1": WorkerCounts(wanted=1, starting=1)}, True, id="workers are coming"),
         pytest.param({"v1": None}, True, id="a model is on its way"),
+        pytest.param(
+            {"v1": None, "failing": ["v1"]}, False, id="it is tried again after it failed"
+        ),
         pytest.param({"v1": WorkerCounts()}, True, id="no worker is asked for"),
         pytest.param({"v1": WorkerCounts(wanted=1, failed=1)}, False, id="a worker was given up"),
         pytest.param(

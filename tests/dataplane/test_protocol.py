@@ -28,8 +28,9 @@ results = st.builds(
 
 
 class Place:
-    def __init__(self, offset):
+    def __init__(self, offset, flag=protocol.IN_ARENA):
         self.offset = offset
+        self.flag = flag
 
 
 def split(frame):

@@ -129,6 +129,21 @@ def test_devices_are_counted_without_torch(environ, devices, tmp_path):
     assert count_devices(environ, tmp_path) == devices
 
 
+@pytest.mark.parametrize(
+    ("environ", "devices"),
+    [
+        pytest.param({}, 2, id="nodes that are no CPUs"),
+        pytest.param({"HIP_VISIBLE_DEVICES": "1"}, 1, id="only those that HIP may see"),
+        pytest.param({"ROCR_VISIBLE_DEVICES": "-1"}, 0, id="none is visible"),
+    ],
+)
+def test_devices_of_amd_are_counted(environ, devices, tmp_path):
+    for node, gpu_id in (("0", "0"), ("1", "51546"), ("2", "1234")):
+        (tmp_path / "nodes" / node).mkdir(parents=True)
+        (tmp_path / "nodes" / node / "gpu_id").write_text(f"{gpu_id}\n")
+    assert count_devices(environ, tmp_path / "none", tmp_path / "nodes") == devices
+
+
 def test_a_declaration_that_is_no_number_is_refused():
     with pytest.raises(InvalidSettings, match="FLAMBEAU_DEVICES=two cannot be"):
         read(FLAMBEAU_DEVICES="two")

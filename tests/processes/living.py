@@ -42,13 +42,15 @@ def without_torch(folder):
 
 
 @asynccontextmanager
-async def living(tmp_path, source=ECHO, *, config=None, devices=(), fork=None, **wishes):
+async def living(tmp_path, source=ECHO, *, config=None, devices=(), fork=None, own=None, **wishes):
     """Yield a live version of a handler and its supervisor.
 
     Workers are executed. With `fork` they are forked: from a template with torch ("torch"), or from
-    one in whose world torch is not installed ("plain"), which is there in a moment.
+    one in whose world torch is not installed ("plain"), which is there in a moment. `own` is an
+    environment of the model's own.
     """
     opened = package(tmp_path / "model", source, **(config or {}))
+    opened = replace(opened, environment=own)
     settings = Settings(preload_torch=fork is not None, devices=devices)
     environment = without_torch(tmp_path) if fork == "plain" else None
     async with Supervisor(settings, Telemetry(), environment) as supervisor:

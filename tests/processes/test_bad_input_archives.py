@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
-    write_archive(folder / "store", "healthy", config="minWorkers: 1\n")
+    write_archive(folder / "store", "healthy", config="minWorkers: 1\nmaxWorkers: 1\n")
     with serving(folder, "--models", "healthy-1.0.mar") as running:
         until(lambda: running.predict("healthy").status == 200)
         yield running
@@ -122,7 +122,7 @@ def test_numbers_beyond_measure_in_the_configuration_are_passed_over(server, sto
 
 
 def test_no_archive_may_ask_for_more_workers_than_a_machine_has(server, store):
-    url = write_archive(store, "crowd", config="minWorkers: 100000\n")
+    url = write_archive(store, "crowd", config="minWorkers: 100000\nmaxWorkers: 100000\n")
     answer = server.manage("POST", f"/models?url={url}")
     assert (answer.status, "at most 1024" in answer.json["message"]) == (400, True)
 

@@ -15,7 +15,7 @@ from tests.compat.server import serving, until, write_archive
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 
-CONFIG = "responseTimeout: 1\nstartupTimeout: 15\nminWorkers: 1\n"
+CONFIG = "responseTimeout: 1\nstartupTimeout: 15\nminWorkers: 1\nmaxWorkers: 1\n"
 LONGEST_WAIT_S = 5.0
 
 
@@ -55,7 +55,7 @@ class Bystander:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a folder with spaces")
-    write_archive(folder / "store", "healthy", config="minWorkers: 1\n")
+    write_archive(folder / "store", "healthy", config="minWorkers: 1\nmaxWorkers: 1\n")
     with serving(folder, "--models", "ALL") as running:
         until(lambda: running.predict("healthy").status == 200)
         yield running
@@ -205,7 +205,9 @@ HARMLESS = [
 @pytest.mark.usefixtures("bystander")
 @pytest.mark.parametrize("lines", HARMLESS)
 def test_what_a_handler_may_do_beside_its_answer(server, register, lines):
-    assert register(f"{lines}\nreturn ['fine']", config="minWorkers: 1\n").status == 200
+    assert (
+        register(f"{lines}\nreturn ['fine']", config="minWorkers: 1\nmaxWorkers: 1\n").status == 200
+    )
     for _ in range(2):
         assert (server.predict("bad").status, server.predict("bad").body) == (200, b"fine")
 

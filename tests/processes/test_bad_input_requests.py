@@ -43,7 +43,9 @@ JSON = ("Content-Type: application/json",)
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("requests")
     for name, source, more in (("show", SHOWS, ""), ("slow", SLOW, "jobQueueSize: 2\n")):
-        write_archive(folder / "store", name, handler=source, config="minWorkers: 1\n" + more)
+        write_archive(
+            folder / "store", name, handler=source, config="minWorkers: 1\nmaxWorkers: 1\n" + more
+        )
     (folder / "config.properties").write_text(CONFIG)
     with serving(folder, "--models", "ALL", "--ts-config", f"{folder}/config.properties") as made:
         until(lambda: made.predict("show").status == 200 and made.predict("slow").status == 200)

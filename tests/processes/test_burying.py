@@ -41,7 +41,9 @@ IN_ITS_OWN = {"start_new_session": True}
 
 @contextmanager
 def orphans_come_to(folder, handler):
-    archive = write_archive(folder / "store", handler=handler, config="minWorkers: 1\n")
+    archive = write_archive(
+        folder / "store", handler=handler, config="minWorkers: 1\nmaxWorkers: 1\n"
+    )
     with serving(folder, "--models", archive, launcher=LAUNCHER) as server:
         until(lambda: server.manage("GET", "/models/echo").status == 200)
         yield server

@@ -274,7 +274,9 @@ def test_eager_and_traced_models_serve_and_may_use_data_loaders(tmp_path):
         ("traced", {"serializedFile": "traced.pt"}, "base_handler"),
         ("loader", {"serializedFile": "traced.pt"}, "handler.py"),
     ):
-        files = content(name, LOADER, config="minWorkers: 1\n", handler=handler, model=model)
+        files = content(
+            name, LOADER, config="minWorkers: 1\nmaxWorkers: 1\n", handler=handler, model=model
+        )
         weights = model["serializedFile"]
         files |= {weights: (store / weights).read_bytes(), "net.py": NET}
         make_mar(store / f"{name}.mar", files)

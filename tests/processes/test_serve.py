@@ -30,7 +30,9 @@ def handle(data, context):
 
 def with_model(folder, handler=None):
     extra = {"handler": handler} if handler else {}
-    return "--models", write_archive(folder / "store", config="minWorkers: 1\n", **extra)
+    return "--models", write_archive(
+        folder / "store", config="minWorkers: 1\nmaxWorkers: 1\n", **extra
+    )
 
 
 def test_start_up_models_take_requests_as_soon_as_it_listens(tmp_path):
@@ -68,7 +70,7 @@ def test_a_second_runtime_in_one_state_folder_is_refused(tmp_path):
 
 def test_all_means_every_archive_of_the_model_store(tmp_path):
     with_model(tmp_path)
-    write_archive(tmp_path / "store", "other", config="minWorkers: 1\n")
+    write_archive(tmp_path / "store", "other", config="minWorkers: 1\nmaxWorkers: 1\n")
     with serving(tmp_path, "--models", "ALL") as server:
         until(lambda: len(server.manage("GET", "/models").json["models"]) == 2)
 

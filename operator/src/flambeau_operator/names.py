@@ -34,6 +34,7 @@ RUNTIME_CONTAINER = "runtime"
 INFERENCE_PORT = 8080
 MANAGEMENT_PORT = 8081
 METRICS_PORT = 8082
+GRPC_PORT = 7070
 
 
 def versioned(model: str, version: str) -> str:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from flambeau_runtime import serve
-from flambeau_runtime.commands import config_properties, property_values
+from flambeau_runtime.commands import cache, config_properties, property_values
 from flambeau_runtime.commands.devices import count_devices
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address, Authorisation, Managed, Settings
@@ -58,6 +58,14 @@ def _add_addresses(parser: argparse.ArgumentParser) -> None:
             help=f"where {role} listens (default 127.0.0.1:{port}; port 0 takes a free one)",
         )
 
+    for role, port in (("inference", 7070), ("management", 7071)):
+        parser.add_argument(
+            f"--grpc-{role}-address",
+            metavar="HOST:PORT",
+            help=f"where {role} is served over gRPC, for example 127.0.0.1:{port} (default: it is"
+            " not)",
+        )
+
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-store", metavar="DIR", help="directory of archives")
@@ -78,6 +86,12 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="extracted archives, the last accepted document, listening.json"
         " (default: a temporary one)",
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="extracted archives and downloads, shared with other runtimes; none removes anything"
+        " in it (default: FLAMBEAU_CACHE, else the state directory, shared with nobody)",
     )
     parser.add_argument(
         "--boot-file",
@@ -119,6 +133,7 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     devices = count_devices(environ)
     settings = config_properties.apply(Settings(), path, environ, devices)
     settings = _with_flags(settings, arguments)
+    settings = cache.apply(settings, arguments.cache, environ)
     if settings.model_store is not None and not settings.model_store.is_dir():
         raise InvalidSettings(
             f"--model-store {settings.model_store}: there is no such directory; create it, or name"
@@ -129,10 +144,10 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 def _with_flags(settings: Settings, arguments: argparse.Namespace) -> Settings:
     changes: dict[str, object] = {}
-    for role in ("inference", "management", "metrics"):
+    for role in ("inference", "management", "metrics", "grpc_inference", "grpc_management"):
         given = getattr(arguments, f"{role}_address")
         if given is not None:
-            changes[role] = _address(f"--{role}-address", given)
+            changes[role] = _address(f"--{role.replace('_', '-')}-address", given)
     if arguments.model_store:
         changes["model_store"] = Path(arguments.model_store).resolve()
     if arguments.models:

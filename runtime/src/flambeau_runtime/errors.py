@@ -4,7 +4,11 @@ RuntimeFault
 ├── ModelNotFound            no model of that name
 ├── VersionNotFound          the model exists, that version does not
 ├── ModelNotReady            it exists, but nothing can serve it now
-│   └── NoWorker             it has no worker, and will get none by itself
+│   ├── NoWorker             it has no worker, and will get none by itself
+│   │   └── NoWorkerToDescribe  its handler shall describe itself, and no worker is there to ask
+│   └── NotTaken             the model takes no more than it can serve now, by its own wish
+│       ├── NoTicket         no worker is idle, and it takes requests only then
+│       └── SequenceRefused  there are too many sequences, or too many jobs of one
 ├── QueueFull                the job queue of the model is full
 ├── DeadlineExceeded         nobody answered before the job's deadline
 ├── PayloadTooLarge          a body beyond the limit
@@ -17,8 +21,10 @@ RuntimeFault
 ├── LoadFailed               a version could not be fetched, verified or loaded
 ├── ArchiveInvalid           an archive or its manifest is broken or dangerous
 │   └── DigestMismatch       the content has another sha256 than was asked for
+├── RequirementsFailed       what an archive requires cannot be installed
 ├── SourceUnavailable        the archive could not be read from where it is said to be
-│   └── SourceNotFound       nothing is there, or it is a place that may not be read
+│   ├── SourceNotFound       nothing is there, or it is a place that may not be read
+│   └── CredentialsMissing   the credentials that it names are not there
 ├── VersionExists            that version is registered already
 ├── DefaultVersionProtected  the default version cannot be removed while others exist
 ├── InvalidDocument          a /state document with wrong fields
@@ -65,12 +71,47 @@ class ModelNotReady(RuntimeFault):
         self.why = why
 
 
+NO_WORKER = (
+    "has no worker to serve inference request. Please use scale workers API to add workers. If "
+    "this is a sequence inference, please check if it is closed, or expired; or exceeds "
+    "maxSequenceJobQueueSize"
+)
+"""TorchServe's one sentence for everything that keeps a request out of the queue."""
+
+
 class NoWorker(ModelNotReady):
     """No worker is wanted for the version, or all of them failed for good."""
 
-    def __init__(self, model: str, version: str, why: str) -> None:
+    def __init__(self, model: str, version: str, why: str = NO_WORKER) -> None:
         super().__init__(model, version, why)
         self.args = (f'Model "{model}" {why}',)  # TorchServe's sentence names no version
+
+
+class NoWorkerToDescribe(NoWorker):
+    """The handler shall describe itself, and no worker is there to ask it."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(
+            model,
+            version,
+            "has no worker to serve describe request. Please use scale workers API to add workers.",
+        )
+
+
+class NotTaken(ModelNotReady):
+    """The model takes no more requests than it can serve now, by its own wish."""
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(model, version, NO_WORKER)
+        self.args = (f'Model "{model}" {NO_WORKER}',)  # TorchServe's sentence names no version
+
+
+class NoTicket(NotTaken):
+    """No worker is idle, and the model says `useJobTicket`."""
+
+
+class SequenceRefused(NotTaken):
+    """There are `maxNumSequence` sequences, or `maxSequenceJobQueueSize` jobs wait in this one."""
 
 
 class QueueFull(RuntimeFault):
@@ -143,7 +184,8 @@ class LoadFailed(RuntimeFault):
     """A version could not be fetched, verified or loaded.
 
     `reason` is one CamelCase word that ends up in conditions: FetchFailed, ArchiveInvalid,
-    DigestMismatch, HandlerImportFailed, InitializeFailed, WorkerDied, StartupTimeout, WarmupFailed.
+    DigestMismatch, CredentialsMissing, RequirementsFailed, NotEnoughDevices, HandlerImportFailed,
+    InitializeFailed, WorkerDied, StartupTimeout, WarmupFailed.
     """
 
     def __init__(self, reason: str, message: str, log_tail: str = "") -> None:
@@ -166,12 +208,32 @@ class DigestMismatch(ArchiveInvalid):
         self.found = found
 
 
+class RequirementsFailed(RuntimeFault):
+    """What an archive requires cannot be installed; `log_tail` is the installer's last words."""
+
+    def __init__(self, model: str, log_tail: str) -> None:
+        super().__init__(
+            f"Custom pip package installation failed for model {model}"
+            f"{': ' if log_tail else ''}{log_tail}"
+        )
+        self.model = model
+        self.log_tail = log_tail
+
+
 class SourceUnavailable(RuntimeFault):
     """The archive could not be read from where it is said to be."""
 
 
 class SourceNotFound(SourceUnavailable):
     """Nothing is there, or it is a place that may not be read: asking again does not help."""
+
+
+class CredentialsMissing(SourceUnavailable):
+    """The credentials that a source names are not there, or make no sense."""
+
+    def __init__(self, name: str, why: str = "") -> None:
+        super().__init__(f"credentials {name}: {why}" if why else name)
+        self.name = name
 
 
 class VersionExists(RuntimeFault):

@@ -8,6 +8,7 @@ keep up, lines are dropped and counted.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import logging.handlers
@@ -20,13 +21,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from flambeau_runtime.console import Console
 from flambeau_runtime.errors import InvalidSettings
+from flambeau_runtime.rolling_file import RollingFile
 
 FRONT = "flambeau_runtime"
 """Parent of every logger of ours; `ts_log.log` in TorchServe's layout."""
 
 MODEL_OUTPUT = "flambeau_runtime.serving.worker_output"
 """What workers print, a record per line: the field `line` is it; `model_log.log`."""
+
+CONSOLE = f"{FRONT}.console"
+"""Whole sentences for who starts the server: they are shown as they are, and in no file."""
 
 FRONT_METRICS = f"{FRONT}.ts_metrics"
 MODEL_METRICS = f"{FRONT}.model_metrics"
@@ -45,8 +51,6 @@ _LOGGERS = {
 }
 """What TorchServe calls them; all else goes to `ts_log.log`, under its own name."""
 
-FILE_BYTES = 100 * 1024 * 1024
-FILES_KEPT = 5
 LINES_WAITING = 10_000
 FLUSH_S = 0.2
 
@@ -140,6 +144,17 @@ class _Forwarder(logging.handlers.QueueHandler):
             self.dropped += 1
 
 
+def _caller(peer: str) -> str:
+    """Return "ip:port" as Java prints it; who comes through a unix socket has neither."""
+    host, _, port = peer.rpartition(":")
+    if port == "0":
+        return host
+    if ":" in host:
+        parts = ipaddress.IPv6Address(host.partition("%")[0]).exploded.split(":")
+        host = "[" + ":".join(f"{int(part, 16):x}" for part in parts) + "]"
+    return f"/{host}:{port}"
+
+
 class AccessLog:
     """`access_log.log`: a line per request, noted on the loop, written by a thread of its own."""
 
@@ -174,7 +189,8 @@ class AccessLog:
     def _flush(self) -> None:
         noted, self._noted = self._noted, []
         for moment, peer, method, target, status, elapsed_ms in noted:
-            text = f'/{peer} "{method} {target} HTTP/1.1" {status} {elapsed_ms:.0f}'
+            version = "2.0" if method == "gRPC" else "1.1"
+            text = f'{_caller(peer)} "{method} {target} HTTP/{version}" {status} {elapsed_ms:.0f}'
             self._sink.handle(
                 logging.makeLogRecord({"msg": text, "created": moment.timestamp(), "levelno": 20})
             )
@@ -186,9 +202,7 @@ class _AccessLines(logging.Formatter):
 
 
 def _rolling(path: Path, formatter: logging.Formatter) -> logging.Handler:
-    handler = logging.handlers.RotatingFileHandler(
-        path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
-    )
+    handler = RollingFile(path)
     handler.setFormatter(formatter)
     return handler
 
@@ -197,7 +211,7 @@ def _torchserve_files(log_dir: Path, metrics_dir: Path) -> list[logging.Handler]
     try:
         for folder in (log_dir, metrics_dir):
             folder.mkdir(parents=True, exist_ok=True)
-        for file in ("ts_log.log", "model_log.log"):
+        for file in ("ts_log.log", "model_log.log", "access_log.log"):
             (log_dir / file).touch()
         for file in ("ts_metrics.log", "model_metrics.log"):
             (metrics_dir / file).touch()
@@ -207,7 +221,7 @@ def _torchserve_files(log_dir: Path, metrics_dir: Path) -> list[logging.Handler]
             " of your own, or name one with LOG_LOCATION and METRICS_LOCATION"
         ) from None
     server = _rolling(log_dir / "ts_log.log", TorchServeLines())
-    server.addFilter(lambda record: record.name not in _FILES)
+    server.addFilter(lambda record: record.name not in {*_FILES, CONSOLE})
     handlers = [server]
     for name, file in _FILES.items():
         measures = name in {FRONT_METRICS, MODEL_METRICS}
@@ -216,6 +230,17 @@ def _torchserve_files(log_dir: Path, metrics_dir: Path) -> list[logging.Handler]
         handler.addFilter(logging.Filter(name))
         handlers.append(handler)
     return handlers
+
+
+class _ConsoleLines(TorchServeLines):
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.name == CONSOLE else super().format(record)
+
+
+def _console(descriptor: int) -> logging.Handler:
+    handler = Console(descriptor)
+    handler.setFormatter(_ConsoleLines())
+    return handler
 
 
 def _stream(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
@@ -229,7 +254,7 @@ def writing(
     log_dir: Path | None,
     level: str = "INFO",
     *,
-    console: bool = True,
+    console: int | None = 1,
     metrics_dir: Path | None = None,
 ) -> Iterator[AccessLog | None]:
     """Write log lines until the block is left.
@@ -238,7 +263,7 @@ def writing(
         log_dir: TorchServe's files are written there; None means JSON lines on stdout.
         level: the lowest level that is written.
         metrics_dir: where the logs of measurements are written, if not in `log_dir`.
-        console: with `log_dir`, also show the lines on stdout (TorchServe in the foreground does).
+        console: with `log_dir`, the descriptor that shows the lines too; None for none.
 
     Yields:
         The access log, or None where none is written.
@@ -250,8 +275,8 @@ def writing(
     else:
         handlers.extend(_torchserve_files(log_dir, metrics_dir or log_dir))
         access = AccessLog(_rolling(log_dir / "access_log.log", _AccessLines()))
-        if console:
-            handlers.append(_stream(sys.stdout, TorchServeLines()))
+        if console is not None:
+            handlers.append(_console(console))
     with _listening(handlers, level):
         if access is None:
             yield None

@@ -9,7 +9,7 @@ other.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import NamedTuple, Protocol
@@ -24,12 +24,12 @@ class Kind(IntEnum):
     LOAD = 1  # front → worker: JSON, what to load
     LOADED = 2  # worker → front: JSON, {"pid": …}
     PREDICT = 3  # front → worker: one batch
-    PART = 4  # worker → front: a piece of a streamed answer, more will come
+    PART = 4  # worker → front: a piece of an answer for each row that streams, more will come
     END = 5  # worker → front: one prediction per row, the batch is over
     FAULT = 6  # worker → front: JSON, the batch (or with batch 0 the load) failed
     CANCEL = 7  # front → worker: nobody waits for this batch any more
-    PING = 8
-    PONG = 9
+    PING = 8  # front → worker: say what the handler has measured
+    PONG = 9  # worker → front: it is said
     METRICS = 10  # worker → front: JSON, what the handler measured
 
 
@@ -37,7 +37,7 @@ MAX_FRAME_BYTES = 2**32 - 1
 """No frame is longer, whoever sends it."""
 
 SMALL_FRAME_BYTES = 16 * 1024 * 1024
-"""Frames that carry no bodies (all but PREDICT and END) are never longer."""
+"""Frames that carry no bodies (all but PREDICT, PART and END) are never longer."""
 
 MAX_ROWS = 0xFFFF
 
@@ -47,9 +47,10 @@ class Garbage(Exception):
 
 
 class Region(Protocol):
-    """A place in the arena that front and worker share."""
+    """Where a body lies that does not travel: in the arena (`IN_ARENA`), or with the worker."""
 
     offset: int
+    flag: int
 
 
 class Outgoing(Protocol):
@@ -62,6 +63,7 @@ class Outgoing(Protocol):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     region: Region | None
 
 
@@ -75,7 +77,10 @@ class Answer(Protocol):
 
 
 class Incoming(NamedTuple):
-    """A row as the worker unpacks it. `offset` is -1 when the body came through the socket."""
+    """A row as the worker unpacks it. `offset` is -1 when the body came through the socket.
+
+    `body` is WITH_HANDLER when the handler has had it in an earlier call.
+    """
 
     request_id: str
     headers: bytes
@@ -84,20 +89,36 @@ class Incoming(NamedTuple):
     url_path: str
     explain: bool
     describe: bool
+    spelling: int
     offset: int
     size: int
 
 
 Buffer = bytes | bytearray | memoryview
+NamedPart = tuple[str, str, Buffer]
+"""A value of a body of PARTS: its name, its content type ("" for none), the value."""
 Answered = tuple[int, str, tuple[tuple[str, str], ...], Buffer]
-"""status, phrase, headers, body: one row of END. Status 0 is a FAULT of that row alone."""
+"""status, phrase, headers, body: one row of PART or END; see ROW_FAULT and ROW_ABSENT."""
 
 _COUNT = struct.Struct("<I")
 _ROW = struct.Struct("<QIIHHBB")  # offset, body, headers, content type, url path, id, flags
 _RESULT = struct.Struct("<HHII")  # status, phrase, headers, body
-_EXPLAIN, _DESCRIBE, _IN_ARENA = 1, 2, 4
+_EXPLAIN, _DESCRIBE = 1, 2
+IN_ARENA, WITH_WORKER = 4, 8
+WITH_HANDLER = memoryview(b"")
+"""In the place of a body: told apart by identity, an empty body is another."""
+WITHOUT_PATH = 32
+"""A row's spelling: its path says nothing beyond the model (`/v1/models/…`, `/v2/models/…`)."""
+WITH_QUERY = 64
+"""A row's spelling: `url_path` is a query string; its fields are the row's (`/invocations`)."""
+_SPELLING = WITHOUT_PATH | WITH_QUERY
+_PART = struct.Struct("<III")  # name, content type, value
+PARTS = "\0parts"
+"""The content type of a body that is several named values; no header of a request can say it."""
 ROW_FAULT = 0
 """The status of a row that failed alone; its body is the JSON of a FAULT."""
+ROW_ABSENT = 1
+"""The status of a row of PART that has no piece in it."""
 
 
 def frame(kind: Kind, batch: int, payload: bytes = b"") -> bytes:
@@ -145,14 +166,15 @@ def pack_predict(batch: int, rows: Sequence[Outgoing]) -> list[Buffer]:
         id_size, headers_size, type_size = len(request_id), len(headers), len(content_type)
         path_size, body_size = len(url_path), len(body)
         size += id_size + headers_size + type_size + path_size
-        flags = (_EXPLAIN if row.explain else 0) | (_DESCRIBE if row.describe else 0)
+        flags = row.spelling | (_EXPLAIN if row.explain else 0)
+        flags |= _DESCRIBE if row.describe else 0
         offset = 0
         if row.region is None:
             parts += (request_id, headers, content_type, url_path, body)
             size += body_size
         else:
             parts += (request_id, headers, content_type, url_path)
-            offset, flags = row.region.offset, flags | _IN_ARENA
+            offset, flags = row.region.offset, flags | row.region.flag
         records.append(pack(offset, body_size, headers_size, type_size, path_size, id_size, flags))
     records[0] = HEADER.pack(size, batch, Kind.PREDICT)
     return [*records, *parts]
@@ -169,8 +191,8 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
     for record in _ROW.iter_unpack(payload[_COUNT.size : position]):
         offset, body, headers, content_type, url_path, request_id, flags = record
         ends = list(accumulate((request_id, headers, content_type, url_path), initial=position))
-        in_arena = flags & _IN_ARENA
-        end = ends[4] if in_arena else ends[4] + body
+        elsewhere = flags & (IN_ARENA | WITH_WORKER)
+        end = ends[4] if elsewhere else ends[4] + body
         if end > len(payload):
             raise Garbage("a row is longer than its frame")
         rows.append(
@@ -178,11 +200,12 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
                 _text(payload[ends[0] : ends[1]]),
                 bytes(payload[ends[1] : ends[2]]),
                 _text(payload[ends[2] : ends[3]]),
-                payload[ends[4] : end],
+                WITH_HANDLER if flags & WITH_WORKER else payload[ends[4] : end],
                 _text(payload[ends[3] : ends[4]]),
                 bool(flags & _EXPLAIN),
                 bool(flags & _DESCRIBE),
-                offset if in_arena else -1,
+                flags & _SPELLING,
+                offset if flags & IN_ARENA else -1,
                 body,
             )
         )
@@ -192,8 +215,8 @@ def unpack_predict(payload: memoryview) -> list[Incoming]:
     return rows
 
 
-def pack_end(batch: int, answers: Sequence[Answer]) -> bytes:
-    """Return an END frame: a count, one fixed record per row, then per row: phrase, headers, body.
+def pack_end(batch: int, answers: Sequence[Answer], kind: Kind = Kind.END) -> bytes:
+    """Return an END or PART frame: a count, one record per row, then phrase, headers, body of each.
 
     Line breaks in phrases and headers become spaces: nothing a handler sets may end a line of the
     answer.
@@ -208,12 +231,14 @@ def pack_end(batch: int, answers: Sequence[Answer]) -> bytes:
         parts.append(_RESULT.pack(answer.status, len(phrase), len(headers), len(body)))
         bodies += (phrase, headers, body)
         size += len(phrase) + len(headers) + len(body)
-    parts[0] = HEADER.pack(size, batch, Kind.END)
+    parts[0] = HEADER.pack(size, batch, kind)
     return b"".join([*parts, *bodies])
 
 
 def unpack_end(payload: Buffer) -> list[Answered]:
-    """Return the rows of an END frame; a body is a slice of `payload`, a copy where that is bytes.
+    """Return the rows of an END or PART frame.
+
+    A body is a slice of `payload`, a copy where that is bytes.
 
     Raises:
         Garbage: the lengths do not add up to the payload's, or a text is not UTF-8.
@@ -239,6 +264,34 @@ def unpack_end(payload: Buffer) -> list[Answered]:
     if position != size:
         raise Garbage(f"{size - position} bytes after the last of {count} rows")
     return rows
+
+
+def pack_parts(parts: Sequence[NamedPart]) -> list[Buffer]:
+    """Return the pieces of a body of PARTS, in order; values are not copied."""
+    pieces: list[Buffer] = []
+    for name, content_type, value in parts:
+        raw_name, raw_type = name.encode(), content_type.encode()
+        record = _PART.pack(len(raw_name), len(raw_type), len(value))
+        pieces += (record + raw_name + raw_type, value)
+    return pieces
+
+
+def unpack_parts(body: Buffer) -> Iterator[NamedPart]:
+    """Yield the values of a body of PARTS; each is a slice of `body`.
+
+    Raises:
+        Garbage: the lengths do not add up to the body's, or a text is not UTF-8.
+    """
+    at, size = 0, len(body)
+    while at < size:
+        if at + _PART.size > size:
+            raise Garbage("a body ends within the lengths of a part")
+        lengths = _PART.unpack_from(body, at)
+        start, middle, value, end = accumulate(lengths, initial=at + _PART.size)
+        if end > size:
+            raise Garbage("a part is longer than its body")
+        yield _text(body[start:middle]), _text(body[middle:value]), body[value:end]
+        at = end
 
 
 def _read_count(payload: Buffer, record: struct.Struct) -> tuple[int, int]:

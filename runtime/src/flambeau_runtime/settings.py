@@ -51,10 +51,34 @@ class MetricsFile:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a listener binds; port 0 takes a free one."""
+    """Where a listener binds; port 0 takes a free one, a path is a unix socket."""
 
     host: str = "127.0.0.1"
     port: int = 0
+    tls: bool = False
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What https:// addresses show: a PEM key and certificate, or a PKCS12 keystore with both.
+
+    The keystore goes first where both are named, as in TorchServe.
+    """
+
+    private_key: Path | None = None
+    certificate: Path | None = None
+    keystore: Path | None = None
+    keystore_password: str = field(default="changeit", repr=False)
+    keystore_type: str = "PKCS12"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionAge:
+    """How old a gRPC connection gets, and how long its calls may then go on; None: for ever."""
+
+    max_s: float | None = None
+    grace_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +113,7 @@ class ModelDefaults:
     response_timeout_s: float | None = None
     startup_timeout_s: float | None = None
     is_default: bool = False
+    archive: str | None = None  # what a snapshot restores it from
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +131,21 @@ class Settings:
     inference: Address = field(default_factory=lambda: Address(port=8080))
     management: Address = field(default_factory=lambda: Address(port=8081))
     metrics: Address = field(default_factory=lambda: Address(port=8082))
+    tls: Tls = Tls()
+    cors: tuple[tuple[str, str], ...] = ()  # headers on every answer
+    grpc_inference: Address | None = None  # None: no gRPC
+    grpc_management: Address | None = None
+    grpc_inference_age: ConnectionAge = ConnectionAge()
+    grpc_management_age: ConnectionAge = ConnectionAge()
+    grpc_tls: bool = False  # with the files of `tls`
     state_dir: Path = Path()  # extracted archives, the last accepted document, listening.json
+    temp_dir: Path | None = None  # where a state_dir of its own is made; None: the system's
+    cache_dir: Path | None = None  # extracted archives shared with other runtimes; None: state_dir
     model_store: Path | None = None
     load_models: tuple[tuple[str | None, str], ...] = ()  # (name or None, archive) at start-up
     model_defaults: tuple[ModelDefaults, ...] = ()
+    snapshot: tuple[ModelDefaults, ...] | None = None  # served instead of load_models
+    install_requirements: bool = False  # of archives, and so run what their packages run then
     default_handler: str | None = None  # for archives that name none
     workers_per_model: int | None = None  # None: one per device, or per CPU where there is none
     limits: Limits = field(default_factory=Limits)
@@ -119,9 +155,12 @@ class Settings:
     model_api: ModelApi = ModelApi.AUTO
     key_file: Path | None = None
     token_expiration_min: int = 60
-    allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*")
+    allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*", "(s3|gs|az|hf|oci)://.*")
     decode_input_request: bool = True
     limit_max_image_pixels: bool = True
+    ipex: bool = False  # told to workers: TS_IPEX_ENABLE
+    ipex_gpu: bool = False  # TS_IPEX_GPU_ENABLE
+    envelope: str | None = None  # around every handler whose model-config.yaml names no other
     hidden_env: str | None = None  # regular expression: variables that workers do not see
     first_worker_id: int = 9000
     metrics_page: bool = True
@@ -133,6 +172,10 @@ class Settings:
     system_metrics: bool = True
     system_metrics_cmd: str | None = None  # a Python script that measures the machine instead
     preload_torch: bool = True  # keep a template process that forks workers
+    sequence_id_header: str = "ts_request_sequence_id"
+    sequence_start_header: str = "ts_request_sequence_start"
+    sequence_end_header: str = "ts_request_sequence_end"
     managed: Managed | None = None
     log_dir: Path | None = None  # torchserve's files; None: JSON lines on stdout
+    introduction: str = ""  # what the configuration says in the whole, to be logged once
     warnings: tuple[str, ...] = ()  # what was odd in the configuration, to be logged once

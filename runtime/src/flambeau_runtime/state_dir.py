@@ -27,8 +27,15 @@ def held(settings: Settings) -> Iterator[Settings]:
         with _locked(settings.state_dir):
             yield settings
         return
-    with tempfile.TemporaryDirectory(prefix="flambeau-") as made:
-        yield replace(settings, state_dir=Path(made))
+    try:
+        made = tempfile.TemporaryDirectory(prefix="flambeau-", dir=settings.temp_dir)
+    except OSError as error:
+        raise InvalidSettings(
+            f"{settings.temp_dir or tempfile.gettempdir()}: {error.strerror}; set TEMP to a"
+            " directory of your own"
+        ) from None
+    with made as folder:
+        yield replace(settings, state_dir=Path(folder))
 
 
 @contextmanager

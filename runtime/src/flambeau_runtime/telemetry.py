@@ -20,6 +20,9 @@ from flambeau_runtime.metric_families import (
 from flambeau_runtime.recorder import Asked, Recorder
 from flambeau_runtime.settings import Family, MetricsMode, Settings
 
+GRPC = "gRPC"
+"""What stands for the method of a call over gRPC; its status is gRPC's number."""
+
 Access = Callable[[str, str, str, int, float], None]
 """peer "ip:port", method, target, status, elapsed milliseconds."""
 
@@ -153,7 +156,10 @@ def make_telemetry(settings: Settings) -> Telemetry:
     if file is not None or settings.metrics_mode is not MetricsMode.PROMETHEUS:
         front = FRONT_FAMILIES if file is None else file.front
         recorder = telemetry.recorder = Recorder(front, settings.metrics_mode)
-        telemetry.listen(
-            lambda peer, method, target, status, elapsed_ms: recorder.response(status)  # noqa: ARG005  the listener's interface
-        )
+
+        def note(_: str, method: str, __: str, status: int, ___: float) -> None:
+            if method != GRPC:  # TorchServe counts the answers of HTTP alone
+                recorder.response(status)
+
+        telemetry.listen(note)
     return telemetry

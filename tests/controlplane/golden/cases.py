@@ -70,6 +70,14 @@ CASES: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "grpc": {"runtime": {"grpc": True}},
+    "sources": {
+        "credentials": [
+            {"name": "s3-read", "secretRef": {"name": "b-keys"}},
+            {"name": "hub", "secretRef": {"name": "a-token"}},
+        ],
+        "storage": {"cache": {"persistentVolumeClaim": {"claimName": "cache"}}},
+    },
     "autoscaled": {
         "autoscaling": {"hpa": {"min": 2, "max": 8}},
         "storage": {"modelStore": {"image": {"reference": "registry.example/models:1"}}},

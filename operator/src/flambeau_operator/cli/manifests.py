@@ -40,8 +40,18 @@ class Manifest:
         return self.positions[path]
 
     def on_this_machine(self) -> Manifest:
-        """Return the manifest with every source where this machine has it: see `local_uri`."""
-        body = _with_sources(self.body, lambda uri: local_uri(uri, self.folder))
+        """Return the manifest with every source where this machine has it: see `local_uri`.
+
+        What opens a source is what this machine's environment has: there are no Secrets here.
+        """
+        body = _with_sources(
+            self.body,
+            lambda source: {
+                key: local_uri(value, self.folder) if key == "uri" else value
+                for key, value in source.items()
+                if key != "credentials"
+            },
+        )
         return replace(self, body=body)
 
 
@@ -100,7 +110,9 @@ def _documents(name: str, text: str, folder: Path) -> Iterator[Manifest]:
             positions = {"": start}
             _note_positions(name, node, "", positions, set())
             body = loader.construct_document(node)
-            absolute = _with_sources(body, lambda uri: absolute_uri(uri, folder))
+            absolute = _with_sources(
+                body, lambda source: {**source, "uri": absolute_uri(source["uri"], folder)}
+            )
             yield Manifest(name, folder, absolute, positions)
     finally:
         loader.dispose()
@@ -147,8 +159,12 @@ def _yaml_problem(error: yaml.YAMLError) -> tuple[Position, str]:
     return position, f"not YAML: {problem}" + (f", {context}" if context else "")
 
 
-def _with_sources(body: Mapping[str, Any], change: Callable[[str], str]) -> Mapping[str, Any]:
-    """Return the body with every `spec.models[].source.uri` changed; odd shapes pass."""
+Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Makes another source of one that has a `uri`."""
+
+
+def _with_sources(body: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
+    """Return the body with every `spec.models[].source` changed; odd shapes pass."""
     spec = body.get("spec")
     models = spec.get("models") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(models, list):
@@ -157,14 +173,14 @@ def _with_sources(body: Mapping[str, Any], change: Callable[[str], str]) -> Mapp
     return {**body, "spec": {**spec, "models": changed}}
 
 
-def _with_source(model: object, change: Callable[[str], str]) -> object:
+def _with_source(model: object, change: Change) -> object:
     source = model.get("source") if isinstance(model, Mapping) else None
     uri = source.get("uri") if isinstance(source, Mapping) else None
     if not isinstance(model, Mapping) or not isinstance(source, Mapping):
         return model
     if not isinstance(uri, str) or not uri:
         return model
-    return {**model, "source": {**source, "uri": change(uri)}}
+    return {**model, "source": change(source)}
 
 
 def absolute_uri(uri: str, folder: Path) -> str:

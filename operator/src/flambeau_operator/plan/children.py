@@ -90,6 +90,7 @@ def template_hash(deployment: ModelDeployment) -> str:
         "storage": _written(spec.storage),
         "configMaps": sorted(each.name for each in spec.config_maps),
         "claims": sorted(each.name for each in spec.claims),
+        "credentials": sorted([each.name, each.secret_ref.name] for each in spec.credentials),
         "disruption": _written(spec.disruption, without={"pod_disruption_budget"}),
         "podTemplate": spec.pod_template,
     }

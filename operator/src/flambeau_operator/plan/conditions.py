@@ -147,7 +147,7 @@ def _stalled(findings: Findings, models: Sequence[ModelStatus]) -> Finding | Non
     if stuck := surroundings.stuck(findings):
         return stuck
     for standing in findings.taken_back:
-        if reason_and_message := _taken_back(standing, models):
+        if reason_and_message := _taken_back(standing, models, findings):
             return Finding(kind, "True", *reason_and_message)
     failed = _failed_model(findings, models)
     if failed and not findings.hands_off:
@@ -163,18 +163,24 @@ def _failed_model(findings: Findings, models: Sequence[ModelStatus]) -> tuple[st
         if model.phase is ModelPhase.FAILED:
             pod, failure = _failure(findings, standing)
             name = versioned(model.name, standing.target.version)
-            return failure.reason, f"{name} failed in pod {pod}: {failure.message}"
+            said = surroundings.with_secret(
+                failure.reason, failure.message, standing.model, findings
+            )
+            return failure.reason, f"{name} failed in pod {pod}: {said}"
     return None
 
 
-def _taken_back(standing: Standing, models: Sequence[ModelStatus]) -> tuple[str, str] | None:
+def _taken_back(
+    standing: Standing, models: Sequence[ModelStatus], findings: Findings
+) -> tuple[str, str] | None:
     failure = next(each.rollout.last_failure for each in models if each.name == standing.name)
     name = versioned(standing.name, standing.target.version)
     if failure is None:
         return Reason.ROLLED_BACK, f"{name} failed before"
     if failure.reason == Reason.PROGRESS_DEADLINE_EXCEEDED:
         return Reason.PROGRESS_DEADLINE_EXCEEDED, f"{failure.message} (pod {failure.pod})"
-    said = f"{failure.reason}: {failure.message}"
+    message = surroundings.with_secret(failure.reason, failure.message, standing.model, findings)
+    said = f"{failure.reason}: {message}"
     return Reason.ROLLED_BACK, f"{name} was taken back, pod {failure.pod} says {said}"
 
 

@@ -19,7 +19,11 @@ def target_entry(model: Model) -> VersionEntry:
     """Return the entry that a pod's document shall have for this model's version."""
     return VersionEntry(
         version=model.version,
-        source=SourceEntry(uri=pod_uri(model.source.uri), digest=model.source.digest),
+        source=SourceEntry(
+            uri=pod_uri(model.source.uri),
+            digest=model.source.digest,
+            credentials=model.source.credentials,
+        ),
         workers=model.workers.min,
         max_size=model.batching.max_size,
         max_delay_s=model.batching.max_delay_s,
@@ -53,12 +57,17 @@ def entry_hash(entry: VersionEntry) -> str:
     """
     return _hash(
         [
-            [entry.version, entry.source.uri, entry.source.digest],
+            # Not where there are none: what failed before this could be said is remembered.
+            [entry.version, entry.source.uri, entry.source.digest, *_credentials(entry)],
             [entry.max_size, entry.max_delay_s, entry.response_s, entry.startup_s],
             sorted(entry.env.items()),
             [[each.body, each.content_type, each.repeat] for each in entry.warmup],
         ]
     )
+
+
+def _credentials(entry: VersionEntry) -> list[str]:
+    return [entry.source.credentials] if entry.source.credentials else []
 
 
 def same_content(old: SourceEntry, resolved: str | None, new: SourceEntry) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from flambeau_operator.names import (
     API_VERSION,
+    GRPC_PORT,
     INFERENCE_PORT,
     KIND,
     MANAGEMENT_PORT,
@@ -49,7 +50,9 @@ def make_manifests(
     found = [
         _service_account(owner, site),
         _service(owner, children),
-        _network_policy(owner, site) if children.spec.network_policy == "Managed" else None,
+        _network_policy(owner, children, site)
+        if children.spec.network_policy == "Managed"
+        else None,
         _budget(owner) if _has_budget(children) else None,
         _deployment(owner, children, site, live),
         _autoscaler(owner, children) if steps.apply_autoscaler else None,
@@ -84,20 +87,25 @@ def _service(owner: OwnerRef, children: Children) -> Manifest:
         # With one address family this is as SingleStack; with two, pods answer on both.
         "ipFamilyPolicy": "PreferDualStack",
         "selector": pod_selector(owner.name),
-        "ports": [
-            {
-                "name": "http",
-                "port": children.service_port,
-                "protocol": "TCP",
-                "targetPort": INFERENCE_PORT,
-                "appProtocol": "http",
-            }
-        ],
+        "ports": [_port("http", children.service_port, INFERENCE_PORT, "http")],
     }
+    if children.spec.runtime.grpc:
+        # Without the word, meshes and gateways take the port for HTTP/1.1 or for bytes.
+        service["spec"]["ports"].append(_port("grpc", GRPC_PORT, GRPC_PORT, "kubernetes.io/h2c"))
     return service
 
 
-def _network_policy(owner: OwnerRef, site: Site) -> Manifest:
+def _port(name: str, port: int, target: int, protocol: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "port": port,
+        "protocol": "TCP",
+        "targetPort": target,
+        "appProtocol": protocol,
+    }
+
+
+def _network_policy(owner: OwnerRef, children: Children, site: Site) -> Manifest:
     """Return the policy: whoever may predict and scrape, the operator alone may manage.
 
     Probes come from the node, which policies do not hold back.
@@ -109,6 +117,8 @@ def _network_policy(owner: OwnerRef, site: Site) -> Manifest:
         "podSelector": {"matchLabels": dict(OPERATOR_LABELS)},
     }
     open_ports = [_tcp(INFERENCE_PORT), _tcp(METRICS_PORT)]
+    if children.spec.runtime.grpc:
+        open_ports.append(_tcp(GRPC_PORT))
     spec = {
         "podSelector": {"matchLabels": pod_selector(owner.name)},
         "policyTypes": ["Ingress"],

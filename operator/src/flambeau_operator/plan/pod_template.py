@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from flambeau_operator.names import (
     CONFIG_ANNOTATION,
+    GRPC_PORT,
     INFERENCE_PORT,
     MANAGEMENT_PORT,
     METRICS_PORT,
@@ -28,6 +29,7 @@ from flambeau_operator.plan.patch import patched
 from flambeau_operator.plan.site import Live, OwnerRef, Site
 from flambeau_operator.plan.volumes import (
     BOOT_FOLDER,
+    CACHE_FOLDER,
     CONFIG_FILE,
     CONFIG_FOLDER,
     STATE_FOLDER,
@@ -108,7 +110,7 @@ def _pod_spec(owner: OwnerRef, children: Children, site: Site, image: Image) -> 
                 "command": ["flambeau-runtime"],
                 "args": _arguments(children),
                 "env": _environment(owner, spec.resources),
-                "ports": _ports(),
+                "ports": _ports(spec.runtime.grpc),
                 **_probes(),
                 "resources": _resources(spec.resources),
                 "securityContext": {
@@ -136,6 +138,10 @@ def _arguments(children: Children) -> list[str]:
         "--management-address": f"[::]:{MANAGEMENT_PORT}",
         "--metrics-address": f"[::]:{METRICS_PORT}",
     }
+    if children.spec.runtime.grpc:
+        flags["--grpc-inference-address"] = f"[::]:{GRPC_PORT}"
+    if children.spec.storage.cache:
+        flags["--cache"] = CACHE_FOLDER
     if children.template.runtime_config:
         flags["--ts-config"] = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
     return [part for flag in flags.items() for part in flag]
@@ -155,12 +161,14 @@ def _environment(owner: OwnerRef, resources: Resources) -> list[Object]:
     return [{"name": name, "value": variables[name]} for name in sorted(variables)]
 
 
-def _ports() -> list[Object]:
+def _ports(grpc: bool) -> list[Object]:
     numbers = {
         "http": INFERENCE_PORT,
         "management": MANAGEMENT_PORT,
         "metrics": METRICS_PORT,
     }
+    if grpc:
+        numbers["grpc"] = GRPC_PORT
     return [
         {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in numbers.items()
     ]

@@ -8,8 +8,11 @@ from flambeau_operator.names import ADOPT, DISABLED, RECONCILE
 from flambeau_operator.plan.finding import LONGEST_MESSAGE, Finding
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.resources.conditions import ConditionType, Reason
+from flambeau_operator.resources.model_deployment import Model
 
 UNSCHEDULABLE: Final = "Unschedulable"
+CREDENTIALS_MISSING: Final = "CredentialsMissing"
+"""The runtime's word for a Secret that is not there, or makes no sense."""
 NOTHING_IS_CHANGED: Final = f"nothing is changed while the annotation {RECONCILE} is {DISABLED}"
 
 
@@ -61,6 +64,15 @@ def conflicts(findings: Findings) -> str:
         f"{names}: there already, and not made by this ModelDeployment, so it is left alone; give "
         f"one of them another name, or, if it was left behind, annotate with {ADOPT}=true"
     )
+
+
+def with_secret(reason: str, message: str, model: Model, findings: Findings) -> str:
+    """Return what a pod says of a failure, and which Secret it misses: a pod does not know that."""
+    if reason != CREDENTIALS_MISSING:
+        return message
+    secrets = {each.name: each.secret_ref.name for each in findings.deployment.spec.credentials}
+    secret = secrets.get(model.source.credentials or "", "?")
+    return f"Secret {secret} is missing or has not what opens the source: {message}"
 
 
 def trouble_reason(findings: Findings) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from flambeau_operator.names import CONFIG_ANNOTATION, models_config_map
 from flambeau_operator.plan.site import Site
 from flambeau_operator.resources.model_deployment import Spec
-from flambeau_operator.resources.storage import ModelStore
+from flambeau_operator.resources.scheduling import Credentials
+from flambeau_operator.resources.storage import Cache, ModelStore
 
 BOOT_FOLDER: Final = "/etc/flambeau"
 CONFIG_FOLDER: Final = "/etc/flambeau-pod"
@@ -17,8 +18,11 @@ STATE_FOLDER: Final = "/var/lib/flambeau"
 MODEL_STORE_FOLDER: Final = "/home/model-server/model-store"
 CONFIG_MAPS_FOLDER: Final = "/mnt/configmaps"
 CLAIMS_FOLDER: Final = "/mnt/claims"
+CREDENTIALS_FOLDER: Final = "/mnt/credentials"
+CACHE_FOLDER: Final = "/mnt/cache"
 
 BOOT, STATE, TEMPORARY, STORE, CONFIG = "models", "state", "tmp", "model-store", "config"
+CACHE: Final = "cache"
 
 
 class Volume(NamedTuple):
@@ -50,7 +54,45 @@ def volumes_of(name: str, spec: Spec, site: Site) -> tuple[Volume, ...]:
         claim = {"persistentVolumeClaim": {"claimName": each.name, "readOnly": True}}
         folder = f"{CLAIMS_FOLDER}/{each.name}"
         found.append(_volume(f"claim-{index}", claim, folder, read_only=True))
+    found += _credentials(spec.credentials)
+    if spec.storage.cache:
+        found.append(_cache(spec.storage.cache))
     return tuple(found)
+
+
+def _credentials(wanted: Sequence[Credentials]) -> list[Volume]:
+    """Return the Secrets, mounted even where they are missing.
+
+    The pod starts and serves what it can; of the rest it says which credentials are not there, and
+    takes them once they are.
+    """
+    return [
+        _volume(
+            f"credentials-{index}",
+            {
+                "secret": {
+                    "secretName": each.secret_ref.name,
+                    "optional": True,
+                    "defaultMode": 0o440,
+                }
+            },
+            f"{CREDENTIALS_FOLDER}/{each.name}",
+            read_only=True,
+        )
+        for index, each in enumerate(sorted(wanted, key=lambda each: each.name))
+    ]
+
+
+def _cache(cache: Cache) -> Volume:
+    if cache.persistent_volume_claim:
+        claim = {"claimName": cache.persistent_volume_claim.claim_name}
+        return _volume(CACHE, {"persistentVolumeClaim": claim}, CACHE_FOLDER)
+    if cache.ephemeral:
+        template = cache.ephemeral.volume_claim_template
+        return _volume(CACHE, {"ephemeral": {"volumeClaimTemplate": template}}, CACHE_FOLDER)
+    empty = cache.empty_dir
+    source = empty.model_dump(by_alias=True, exclude_defaults=True) if empty else {}
+    return _volume(CACHE, {"emptyDir": source}, CACHE_FOLDER)
 
 
 def _model_store(store: ModelStore | None, site: Site) -> Volume:

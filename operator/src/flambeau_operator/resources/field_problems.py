@@ -16,15 +16,12 @@ NOT_YET = "is not supported by this version"
 RESERVED = f"Reserved: it {NOT_YET}."
 LATER: Mapping[str, Mapping[str, str]] = {
     "Spec": {
-        "credentials": "array",
         "inferenceAuth": "object",
         "monitoring": "object",
         "route": "object",
     },
-    "Runtime": {"grpc": "boolean"},
     "Autoscaling": {"keda": "object"},
     "Model": {"split": "object", "shadow": "object"},
-    "Source": {"credentials": "string"},
     "Workers": {"max": "integer", "devicesPerWorker": "integer"},
     "Hot": {
         "mode": "string",
@@ -36,8 +33,7 @@ LATER: Mapping[str, Mapping[str, str]] = {
 }
 """Fields that the API knows and this version cannot bring about, by the type they belong to."""
 
-SCHEMES = "http, https, file, pvc or configmap"
-LATER_SCHEMES = frozenset({"s3", "gs", "az", "hf", "oci"})
+SCHEMES = "http, https, s3, gs, az, hf, oci, file, pvc or configmap"
 
 
 def wrong_kind(body: Mapping[str, Any]) -> tuple[FieldProblem, ...]:
@@ -119,11 +115,8 @@ def _string_type(found: ErrorDetails) -> str:
 
 def _pattern(found: ErrorDetails) -> str:
     value = str(found["input"])
-    scheme, separator, _ = value.partition("://")
     if found["loc"][-1] != "uri":
         return f"{value!r} does not match {found['ctx']['pattern']}"
-    if separator and scheme in LATER_SCHEMES:
-        return f"{scheme}:// {NOT_YET}: use {SCHEMES}"
     return f"{value!r} is not an address: use {SCHEMES}"
 
 

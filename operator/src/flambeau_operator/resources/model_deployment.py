@@ -19,14 +19,23 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from flambeau_operator.errors import FieldProblem, InvalidSpec
+from flambeau_operator.names import GRPC_PORT
 from flambeau_operator.resources.autoscaling import Autoscaling
 from flambeau_operator.resources.deployment_status import Status, status_from_json
 from flambeau_operator.resources.field_problems import SCHEMES, problems_of, wrong_kind
 from flambeau_operator.resources.quantities import Share, format_duration
 from flambeau_operator.resources.rules import BY_NAME, Rule, breaches, rule
-from flambeau_operator.resources.scheduling import Mounted, Resources, Scheduling
+from flambeau_operator.resources.scheduling import Credentials, Mounted, Resources, Scheduling
 from flambeau_operator.resources.storage import Storage
-from flambeau_operator.resources.wish import NOT_FILLED_IN, Delay, Natural, Opaque, Patience, Wish
+from flambeau_operator.resources.wish import (
+    NOT_FILLED_IN,
+    Delay,
+    DnsName,
+    Natural,
+    Opaque,
+    Patience,
+    Wish,
+)
 
 CONFIG_MAP_URI = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
 CLAIM_URI = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/\S+$"
@@ -42,7 +51,9 @@ Version = Annotated[
 ]
 Uri = Annotated[
     str,
-    StringConstraints(max_length=2048, pattern=r"^(https?|file|configmap|pvc)://\S+$"),
+    StringConstraints(
+        max_length=2048, pattern=r"^(https?|s3|gs|az|hf|oci|file|configmap|pvc)://\S+$"
+    ),
     # The pattern is a rule of Source in the CRD: there it can say what to do.
     WithJsonSchema({"type": "string", "maxLength": 2048}),
 ]
@@ -58,20 +69,28 @@ class Source(Wish):
     """Where the archive is."""
 
     uri: Uri
-    """http, https, file, `configmap://NAME/KEY` or `pvc://CLAIM/PATH`."""
+    """`https://HOST/PATH`, `s3://BUCKET/KEY`, `gs://BUCKET/KEY`, `az://CONTAINER/BLOB`,
+    `hf://ORG/REPO[@REVISION][/PATH]`, `oci://REGISTRY/REPOSITORY:TAG`, `configmap://NAME/KEY`,
+    `pvc://CLAIM/PATH`, http or file."""
     digest: Digest | None = None
     """Pins the content: sha256 and 64 hexadecimal digits."""
+    credentials: DnsName | None = None
+    """What opens it: the name of one of spec.credentials."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            r"self.uri.matches(r'^(https?|file|configmap|pvc|s3|gs|az|hf|oci)://\S+$')",
+            r"self.uri.matches(r'^(https?|s3|gs|az|hf|oci|file|configmap|pvc)://\S+$')",
             f"is not an address: use {SCHEMES}",
             ".uri",
         ),
-        Rule(
-            "!self.uri.matches('^(s3|gs|az|hf|oci)://')",
-            f"s3, gs, az, hf and oci are not supported by this version: use {SCHEMES}",
-            ".uri",
+        rule(
+            "!has(self.credentials) || !self.uri.matches('^(file|configmap|pvc)://')",
+            "is of no use for what is mounted already: leave it out",
+            ".credentials",
+            lambda self: (
+                self.credentials is None
+                or not self.uri.startswith(("file://", "configmap://", "pvc://"))
+            ),
         ),
         rule(
             f"!self.uri.startsWith('configmap://') || self.uri.matches(r'{CONFIG_MAP_URI}')",
@@ -186,6 +205,9 @@ class Runtime(Wish):
     """When the image is pulled."""
     config: Annotated[dict[ConfigKey, ConfigValue], Field(max_length=128)] = Field(default={})
     """Keys of config.properties, handed through."""
+    grpc: StrictBool = False
+    """Predictions by gRPC too: TorchServe's service and the Open Inference Protocol, on port 7070
+    of the pods and of the Service."""
 
 
 class Hot(Wish):
@@ -255,6 +277,17 @@ def _unnamed(scheme: str, field: str, named: Callable[[Spec], tuple[Mounted, ...
     )
 
 
+def _strangers(spec: Spec) -> Iterator[FieldProblem]:
+    names = {each.name for each in spec.credentials}
+    for index, model in enumerate(spec.models):
+        wanted = model.source.credentials
+        if wanted is not None and wanted not in names:
+            yield FieldProblem(
+                f"models[{index}].source.credentials",
+                f"is not known: add an entry {wanted} with a secretRef to spec.credentials",
+            )
+
+
 def _cut_off(spec: Spec) -> Iterator[FieldProblem]:
     slowest = max(model.timeouts.response_s for model in spec.models)
     delay, grace = spec.disruption.drain_delay_s, spec.disruption.termination_grace_period_s
@@ -294,6 +327,10 @@ class Spec(Wish):
     """Where pods may run; a change rolls the pods."""
     storage: Storage = Storage()
     """The model store; a change rolls the pods."""
+    credentials: Annotated[
+        tuple[Credentials, ...], Field(max_length=16, json_schema_extra=BY_NAME)
+    ] = ()
+    """Secrets that open sources; a change rolls the pods."""
     config_maps: Annotated[
         tuple[Mounted, ...], Field(max_length=16, json_schema_extra=BY_NAME)
     ] = ()
@@ -317,6 +354,21 @@ class Spec(Wish):
             "!has(oldSelf.autoscaling) || has(self.autoscaling) || has(self.replicas)",
             "must be set when autoscaling is removed: to the number of pods that shall stay",
             ".replicas",
+        ),
+        rule(
+            f"!self.runtime.grpc || self.service.port != {GRPC_PORT}",
+            f"must not be {GRPC_PORT}, where the Service takes gRPC: choose another one, or leave "
+            "runtime.grpc out",
+            ".service.port",
+            lambda self: not self.runtime.grpc or self.service.port != GRPC_PORT,
+        ),
+        Rule(
+            "!self.models.exists(m, has(m.source.credentials) && !(has(self.credentials) && "
+            "self.credentials.exists(entry, entry.name == m.source.credentials)))",
+            "every credentials of a source must be in spec.credentials: add an entry of that "
+            "name with a secretRef",
+            ".credentials",
+            _strangers,
         ),
         _unnamed("configmap", "configMaps", lambda spec: spec.config_maps),
         _unnamed("pvc", "claims", lambda spec: spec.claims),

@@ -35,6 +35,7 @@ class SourceEntry:
 
     uri: str
     digest: str | None = None
+    credentials: str | None = None  # the name of a mounted Secret; no part of what the archive is
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def _model_to_json(model: ModelEntry) -> dict[str, Any]:
 def _version_to_json(entry: VersionEntry) -> dict[str, Any]:
     return {
         "version": entry.version,
-        "source": {"uri": entry.source.uri, "digest": entry.source.digest},
+        "source": _source_to_json(entry.source),
         "workers": {"min": entry.workers},
         "batching": {"maxSize": entry.max_size, "maxDelaySeconds": entry.max_delay_s},
         "timeouts": {"responseSeconds": entry.response_s, "startupSeconds": entry.startup_s},
@@ -198,6 +199,12 @@ def _version_to_json(entry: VersionEntry) -> dict[str, Any]:
             for each in entry.warmup
         ],
     }
+
+
+def _source_to_json(source: SourceEntry) -> dict[str, Any]:
+    """Write a source; an older runtime, which refuses what it does not know, is told no more."""
+    named = {"credentials": source.credentials} if source.credentials else {}
+    return {"uri": source.uri, "digest": source.digest, **named}
 
 
 def document_from_json(body: Mapping[str, Any]) -> Document:
@@ -232,7 +239,11 @@ def _version_from_json(body: Mapping[str, Any]) -> VersionEntry:
     )
     return VersionEntry(
         version=str(body.get("version", "")),
-        source=SourceEntry(uri=str(source.get("uri", "")), digest=_text(source.get("digest"))),
+        source=SourceEntry(
+            uri=str(source.get("uri", "")),
+            digest=_text(source.get("digest")),
+            credentials=_text(source.get("credentials")),
+        ),
         workers=_number(_mapping(body, "workers").get("min"), 1),
         max_size=_number(batching.get("maxSize"), 1),
         max_delay_s=_seconds(batching.get("maxDelaySeconds"), 0.1),

@@ -54,6 +54,22 @@ class Scheduling(Wish):
     """The Kueue LocalQueue that admits the pods; empty is none."""
 
 
+class SecretReference(Wish):
+    """A Secret of the namespace."""
+
+    name: DnsName
+    """Its name."""
+
+
+class Credentials(Wish):
+    """A Secret with what opens sources: keys named like environment variables, or known files."""
+
+    name: DnsName
+    """Sources refer to it by this name."""
+    secret_ref: SecretReference
+    """The Secret; it may come later than the pods."""
+
+
 class Mounted(Wish):
     """A ConfigMap or a PersistentVolumeClaim of the namespace, mounted into the pods read-only."""
 

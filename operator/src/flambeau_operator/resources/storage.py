@@ -29,6 +29,13 @@ class ClaimStore(Wish):
     """Whether it is mounted read-only."""
 
 
+class CacheClaim(Wish):
+    """A PersistentVolumeClaim of the namespace; with several pods it must allow many writers."""
+
+    claim_name: DnsName
+    """Its name."""
+
+
 class ImageStore(Wish):
     """An OCI image or artifact, mounted read-only where the cluster serves image volumes."""
 
@@ -70,8 +77,33 @@ class ModelStore(Wish):
     )
 
 
+class Cache(Wish):
+    """Exactly one kind of volume, mounted at /mnt/cache."""
+
+    empty_dir: EmptyDir | None = None
+    """An empty folder of the node, of each pod its own."""
+    persistent_volume_claim: CacheClaim | None = None
+    """A claim of the namespace."""
+    ephemeral: EphemeralStore | None = None
+    """A volume for each pod."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        rule(
+            "[has(self.emptyDir), has(self.persistentVolumeClaim), has(self.ephemeral)]"
+            ".exists_one(x, x)",
+            "must be exactly one of emptyDir, persistentVolumeClaim and ephemeral",
+            "",
+            lambda self: (
+                sum(getattr(self, name) is not None for name in type(self).model_fields) == 1
+            ),
+        ),
+    )
+
+
 class Storage(Wish):
     """The volumes of the pods."""
 
     model_store: ModelStore | None = None
     """Absent means emptyDir."""
+    cache: Cache | None = None
+    """Downloads and extracted archives, kept for pods to come; nothing in it is ever removed."""

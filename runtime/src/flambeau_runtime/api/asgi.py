@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from flambeau_runtime.api.payload import NEVER_CACHED, RequestIds, accepted_id
 from flambeau_runtime.api.problems import problem_body
 from flambeau_runtime.telemetry import Telemetry
 
@@ -18,13 +18,11 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = "application/json"
+_NEVER_CACHED = tuple((name.encode(), value.encode()) for name, value in NEVER_CACHED)
+LOCAL_PEER = ("127.0.0.1", 0)
+"""Stands for the callers on a unix socket, who have no address; no others have port 0."""
 NOT_FOUND = "Requested resource is not found, please refer to API document."
 NOT_ALLOWED = "Requested method is not allowed, please refer to API document."
-
-
-def pretty(value: object) -> bytes:
-    """Return JSON as TorchServe prints it: two spaces, and a newline at the end."""
-    return json.dumps(value, indent=2).encode() + b"\n"
 
 
 async def answer(
@@ -44,6 +42,21 @@ async def answer(
 def raw_headers(scope: Scope) -> bytes:
     """Return the request's header block, `Name: value` and CRLF per header."""
     return b"".join(b"%b: %b\r\n" % (name, value) for name, value in scope["headers"])
+
+
+def segments(scope: Scope) -> list[str]:
+    """Return the segments of the path, without the empty ones at its end."""
+    found: list[str] = scope["path"].split("/")[1:]
+    while found and not found[-1]:
+        found.pop()
+    return found
+
+
+def target(scope: Scope) -> bytes:
+    """Return the request target as it was sent."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope.get("query_string", b"")
+    return path + b"?" + query if query else path
 
 
 class MadeWhenCalled:
@@ -67,11 +80,15 @@ class MadeWhenCalled:
 
 
 class Counted:
-    """An application whose answers are counted and, where there is an access log, noted."""
+    """An application whose answers are counted and, where there is an access log, noted.
+
+    They get what every answer has: an id (the caller's, or a fresh one), and that nobody keeps it.
+    """
 
     def __init__(self, app: App, telemetry: Telemetry) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._fresh_id = RequestIds().fresh
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -80,9 +97,18 @@ class Counted:
         async def count(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._note(scope, message["status"], (time.monotonic() - began) * 1000)
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", self._request_id(scope)),
+                    *_NEVER_CACHED,
+                ]
             await send(message)
 
         await self._app(scope, receive, count)
+
+    def _request_id(self, scope: Scope) -> bytes:
+        sent = dict(scope["headers"]).get(b"x-request-id")
+        return ((accepted_id(sent) if sent else None) or self._fresh_id()).encode()
 
     def _note(self, scope: Scope, status: int, elapsed_ms: float) -> None:
         self._telemetry.responses[status // 100] += 1
@@ -92,6 +118,18 @@ class Counted:
         query = scope["query_string"].decode("latin-1")
         target = f"{scope['path']}?{query}" if query else scope["path"]
         self._telemetry.access(f"{host}:{port}", scope["method"], target, status, elapsed_ms)
+
+
+class Local:
+    """An application whose callers are on this machine: they came through a unix socket."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope["client"] = LOCAL_PEER
+        await self._app(scope, receive, send)
 
 
 class Doors:

@@ -7,6 +7,7 @@ the square of its length: some hundred megabytes would stop the loop that serves
 from __future__ import annotations
 
 import asyncio
+import uuid
 from enum import IntEnum
 from typing import Any
 
@@ -14,7 +15,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from flambeau_runtime.api.problems import problem_body
+from flambeau_runtime.api.payload import CLOSE, render_problem
+from flambeau_runtime.api.problems import Problem
 
 LONGEST_HEAD = 64 * 1024
 HEAD_TIMEOUT_S = 10.0
@@ -155,11 +157,12 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.close()
         else:
             kind = "RequestTimeoutException" if status == 408 else "BadRequestException"  # noqa: PLR2004
-            body = problem_body(status, kind, message)
-            self.transport.write(
-                b"HTTP/1.1 %d \r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-                b"connection: close\r\n\r\n%b" % (status, len(body), body)
-            )
+            problem = Problem(status, kind, message)
+            body = problem.body()
+            pairs = self.server_state.default_headers
+            ending = b"".join(b"\r\n%b: %b" % (name, value) for name, value in pairs) + CLOSE
+            request_id = str(uuid.uuid4())
+            self.transport.write(render_problem(request_id, problem, len(body), ending) + body)
             if cycle is not None:
                 cycle.disconnected = True  # whoever still works on an answer has nobody to tell
                 cycle.message_event.set()

@@ -3,49 +3,63 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
+from flambeau_runtime.archive.model_config import ModelConfig, read_model_config
+from flambeau_runtime.archive.sources import presentable
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.observed import WorkerFacts
 
-RETRY_WINDOW_S = 300
+NO_USAGE: Mapping[int, str] = MappingProxyType({})
 
 
 def describe(
-    spec: VersionSpec, live: LiveVersion | None, *, loaded_at_startup: bool
+    spec: VersionSpec,
+    live: LiveVersion | None,
+    *,
+    loaded_at_startup: bool,
+    devices: Sequence[int] = (),
+    usage: Mapping[int, str] = NO_USAGE,
 ) -> dict[str, Any]:
-    """Return the description of one version; `live` is None while nothing of it runs."""
+    """Return the description of one version; `live` is None while nothing of it runs.
+
+    `devices` are those of the runtime, `usage` is what their driver tells of them.
+    """
+    config = spec.config
+    if not config.is_there and live is not None:
+        config = read_model_config(live.package.config)
     workers = () if live is None else live.workers()
     pending = 0 if live is None else len(live.queue)
-    on_device = any(worker.device is not None for worker in workers)
     return {
         "modelName": spec.model,
         "modelVersion": spec.version,
-        "modelUrl": spec.source.uri,
-        "runtime": _runtime(live),
+        "modelUrl": presentable(spec.source.uri),
+        "runtime": spec.runtime or _runtime(live),
         "minWorkers": spec.workers,
         "maxWorkers": max(spec.workers, spec.max_workers or 0),
         "batchSize": spec.batching.max_size,
         "maxBatchDelay": round(spec.batching.max_delay_s * 1000),
         "responseTimeout": _whole(spec.timeouts.response_s),
         "startupTimeout": _whole(spec.timeouts.startup_s),
-        "maxRetryTimeoutInSec": RETRY_WINDOW_S,
-        "clientTimeoutInMills": 0,
-        "parallelType": "",
-        "parallelLevel": 0,
-        "deviceType": "gpu" if on_device else "cpu",
+        "maxRetryTimeoutInSec": config.max_retry_timeout_s,
+        "clientTimeoutInMills": config.client_timeout_ms,
+        "parallelType": config.parallel_type,
+        "parallelLevel": config.parallel_level,
+        **_devices(config, devices),
         "continuousBatching": False,
         "useJobTicket": False,
-        "useVenv": False,
+        "useVenv": config.use_venv,
         "stateful": False,
         "sequenceMaxIdleMSec": 0,
         "sequenceTimeoutMSec": 0,
         "maxNumSequence": 0,
         "maxSequenceJobQueueSize": 0,
         "loadedAtStartup": loaded_at_startup,
-        "workers": [describe_worker(worker) for worker in workers],
+        "workers": [describe_worker(worker, usage) for worker in workers],
         "jobQueueStatus": {
             "remainingCapacity": max(0, spec.queue_size - pending),
             "pendingRequests": pending,
@@ -53,18 +67,25 @@ def describe(
     }
 
 
-def describe_worker(worker: WorkerFacts) -> dict[str, Any]:
+def _devices(config: ModelConfig, devices: Sequence[int]) -> dict[str, Any]:
+    """Return what kind of devices the workers get, and which, if the model names any."""
+    kind = "gpu" if devices and config.device_type != "cpu" else "cpu"
+    valid = config.device_ids and all(index in devices for index in config.device_ids)
+    return {"deviceType": kind, **({"deviceIds": list(config.device_ids)} if valid else {})}
+
+
+def describe_worker(worker: WorkerFacts, usage: Mapping[int, str] = NO_USAGE) -> dict[str, Any]:
     """Return one worker; TorchServe knows READY, and calls everything else UNLOADING."""
     started = datetime.fromtimestamp(worker.started_at, UTC)
-    on_device = worker.device is not None
+    device = worker.device
     return {
         "id": worker.id,
         "startTime": f"{started:%Y-%m-%dT%H:%M:%S}.{started.microsecond // 1000:03d}Z",
         "status": "READY" if worker.state.lower() == "ready" else "UNLOADING",
         "memoryUsage": worker.memory_bytes,
         "pid": -1 if worker.pid is None else worker.pid,
-        "gpu": on_device,
-        "gpuUsage": f"gpuId::{worker.device}" if on_device else "N/A",
+        "gpu": device is not None,
+        "gpuUsage": "N/A" if device is None else usage.get(device, f"gpuId::{device}"),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from flambeau_runtime.api.payload import RequestIds
+from flambeau_runtime.api.payload import CLOSE, KEEP_ALIVE, RequestIds, header_lines
 from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
@@ -34,8 +34,11 @@ class Version(Protocol):
 class Routes(Protocol):
     """The part of the catalogue that the hot path uses."""
 
-    def route(self, name: str, version: str | None) -> Version:
-        """Return who answers, or raise ModelNotFound, VersionNotFound or ModelNotReady."""
+    def route(self, name: str | None, version: str | None) -> Version:
+        """Return who answers, or raise ModelNotFound, VersionNotFound or ModelNotReady.
+
+        Without a name the one model there is answers, or BadRequest is raised.
+        """
 
 
 Gate = Callable[[bytes], None]
@@ -59,4 +62,7 @@ class Door:
         self.max_age_s = max_age_s
         self.max_request_bytes = settings.limits.max_request_bytes
         self.draining = False
+        lines = header_lines(settings.cors)
+        self.keep_alive = lines + KEEP_ALIVE
+        self.close = lines + CLOSE
         self.fresh_id = RequestIds().fresh

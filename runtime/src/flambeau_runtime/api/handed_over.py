@@ -12,7 +12,8 @@ from uvicorn.server import ServerState
 
 from flambeau_runtime.api.bounded_http import BoundedHttp
 from flambeau_runtime.api.door import HELD_BYTES
-from flambeau_runtime.api.payload import METHODS, find_header, find_route
+from flambeau_runtime.api.payload import METHODS, find_header
+from flambeau_runtime.api.routes import find_route
 
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 

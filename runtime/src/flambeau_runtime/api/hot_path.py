@@ -18,26 +18,25 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from flambeau_runtime.api.asgi import LOCAL_PEER
 from flambeau_runtime.api.big_body import BigBody
 from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
 from flambeau_runtime.api.payload import (
     BODILESS,
-    CLOSE,
     CONTINUE,
-    KEEP_ALIVE,
     METHODS,
-    Route,
     accepted_id,
     find_header,
-    find_route,
     read_content_type,
     read_timeout_s,
     render,
     render_problem,
 )
-from flambeau_runtime.api.problems import Problem, describe, final_status
+from flambeau_runtime.api.problems import Problem, describe, final_status, in_open_inference
+from flambeau_runtime.api.routes import Route, find_route, model_in_form
+from flambeau_runtime.api.streamed_answer import StreamedAnswer
 from flambeau_runtime.errors import BadRequest, PayloadTooLarge, RuntimeFault
 from flambeau_runtime.serving.arena import BIG_BODY_BYTES, Region
 from flambeau_runtime.serving.job import Job, Payload, Prediction
@@ -105,6 +104,7 @@ class HotPath(asyncio.Protocol):
         self._state = HEAD
         self._rest: bytes = b""
         self._job: Job | None = None
+        self._stream: StreamedAnswer | None = None  # the answer of which pieces have left
         self._keep = True  # the connection lives on after the answer
         self._agreed = False  # llhttp has seen the end of the message
         self._advancing = False
@@ -162,12 +162,17 @@ class HotPath(asyncio.Protocol):
             self._transport.close()
 
     def pause_writing(self) -> None:
-        """Answer no further request until the client reads."""
+        """Answer no further request, and hold a stream up, until the client reads."""
         self._write_paused = True
+        self._since = time.monotonic()
+        if self._job is not None:
+            self._job.hold()
 
     def resume_writing(self) -> None:
         """Go on with what the client sent meanwhile."""
         self._write_paused = False
+        if self._job is not None:
+            self._job.go_on()
         self._resume()
 
     def data_received(self, data: bytes) -> None:
@@ -446,14 +451,17 @@ class HotPath(asyncio.Protocol):
         try:
             if door.gate is not None:
                 door.gate(self._block[2:])
-            version = door.catalogue.route(route.model, route.version)
-            timeout_s = version.spec.timeouts.response_s
             block, lowered = self._block, self._lowered
+            content_type = read_content_type(block, lowered)
+            name = route.model
+            if name is None:
+                name = model_in_form(content_type, body)
+            version = door.catalogue.route(name, route.version)
+            timeout_s = version.spec.timeouts.response_s
             if _TIMEOUT in lowered:
                 asked = find_header(block, lowered, _TIMEOUT) or b""
                 timeout_s = read_timeout_s(asked, timeout_s)
             now = time.monotonic()
-            content_type = read_content_type(block, lowered)
             if region is not None and region.arena is not version.queue.arena:
                 # Another version came in while the body was on its way; its workers see it not.
                 body, region = bytes(body), None
@@ -464,6 +472,8 @@ class HotPath(asyncio.Protocol):
                 content_type,
                 route.url_path,
                 route.explain,
+                False,
+                route.spelling,
             )
             payload.region = region
             job = self._job = Job(payload, self, now, now + timeout_s, route.version is not None)
@@ -473,16 +483,55 @@ class HotPath(asyncio.Protocol):
                 log.exception("a prediction failed at the door")
             self._job = None
             self._began = time.monotonic()
-            self._answer_problem(describe(fault))
+            self._answer_problem(self._say(fault))
 
     # from a result to bytes
+
+    def part(self, job: Job, prediction: Prediction) -> None:  # noqa: ARG002  the reply's interface
+        """Write a piece, the first one behind its head; it leaves at once."""
+        head = b""
+        if self._stream is None:
+            self._stream = StreamedAnswer(prediction, keep=self._keeps())
+            ending = self.door.keep_alive if self._stream.keep else self.door.close
+            head = self._stream.head(self._request_id, prediction, ending)
+        self._write_chunk(head, prediction, b"")
+
+    def _write_chunk(self, head: bytes, prediction: Prediction, end: bytes) -> None:
+        stream = self._stream
+        assert stream is not None  # noqa: S101  it has begun
+        parts = [head, *stream.chunk(prediction.body), end]
+        if len(prediction.body) < JOINED_BYTES:
+            self._transport.write(b"".join(parts))
+            return
+        for part in parts:  # not writelines, see `answered`
+            if part:
+                self._transport.write(part)
+
+    def _finish_stream(self, job: Job, prediction: Prediction) -> None:
+        """Write the last piece and the end."""
+        stream = self._stream
+        assert stream is not None  # noqa: S101  it has begun
+        self._write_chunk(b"", prediction, stream.end())
+        self._stream = None
+        self._note(stream.status, job.queued_at)
+        self._after(keep=stream.keep and self._keeps())
+
+    def _break_stream(self, fault: RuntimeFault) -> None:
+        """Close without an end: nothing else can tell a client that the answer is not whole."""
+        self._stream = None
+        self._note(describe(fault).status, self._began)
+        self._after(keep=False)
 
     def answered(self, job: Job, prediction: Prediction) -> None:
         """Write the prediction."""
         self._job = None
+        if self._stream is not None:
+            self._finish_stream(job, prediction)
+            return
         body = b"" if prediction.status in BODILESS else prediction.body
         keep = self._keeps()
-        head = render(self._request_id, prediction, len(body), KEEP_ALIVE if keep else CLOSE)
+        ending = self.door.keep_alive if keep else self.door.close
+        head = render(self._request_id, prediction, len(body), ending)
         if len(body) < JOINED_BYTES:
             self._transport.write(head + body)
         else:
@@ -496,12 +545,21 @@ class HotPath(asyncio.Protocol):
         """Write why there is no prediction."""
         self._job = None
         self._began = job.queued_at
-        self._answer_problem(describe(fault))
+        if self._stream is not None:
+            self._break_stream(fault)
+        else:
+            self._answer_problem(self._say(fault))
+
+    def _say(self, fault: Exception) -> Problem:
+        problem = describe(fault)
+        if self._route is not None and self._route.open_inference:
+            return in_open_inference(problem, fault)
+        return problem
 
     def _answer_problem(self, problem: Problem, *, keep: bool = True) -> None:
         keep = keep and self._keeps()
         body = problem.body()
-        ending = KEEP_ALIVE if keep else CLOSE
+        ending = self.door.keep_alive if keep else self.door.close
         self._transport.write(render_problem(self._request_id, problem, len(body), ending) + body)
         self._note(problem.status, self._began)
         self._after(keep=keep)
@@ -515,7 +573,9 @@ class HotPath(asyncio.Protocol):
         telemetry = self.door.telemetry
         telemetry.responses[final_status(status) // 100] += 1
         if telemetry.access is not None:
-            peer = self._transport.get_extra_info("peername") or ("", 0)
+            peer = self._transport.get_extra_info("peername")
+            if type(peer) is not tuple:
+                peer = LOCAL_PEER
             elapsed_ms = (time.monotonic() - began) * 1_000
             telemetry.access(
                 f"{peer[0]}:{peer[1]}",
@@ -557,7 +617,9 @@ class HotPath(asyncio.Protocol):
     def _linger(self, problem: Problem) -> None:
         """Answer and close, but read on for a while: bytes in flight would reset the answer."""
         body = problem.body()
-        self._transport.write(render_problem(self._request_id, problem, len(body), CLOSE) + body)
+        self._transport.write(
+            render_problem(self._request_id, problem, len(body), self.door.close) + body
+        )
         self._note(problem.status, self._began or time.monotonic())
         self._state = State.LINGER
         self._since = time.monotonic()

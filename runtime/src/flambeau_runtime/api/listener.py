@@ -1,4 +1,7 @@
-"""Listening: a socket per address, a clear word when there is none, and protocols on it."""
+"""Listening: a socket per address, a clear word when there is none, and protocols on it.
+
+An address is `http://host:port`, `https://host:port` or `unix:/path`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import asyncio
 import errno
 import ipaddress
 import socket
+import ssl
+from pathlib import Path
 
 import uvicorn
 
@@ -30,13 +35,45 @@ def bind(key: str, address: Address) -> socket.socket:
     Raises:
         InvalidSettings: naming key, address and what to do.
     """
-    where = f"{key}={url_of(address.host, address.port)}"
     try:
-        bound = _bind(address)
+        bound = _bind(address) if address.path is None else _bind_unix(address.path)
     except OSError as error:
-        raise InvalidSettings(f"{where}: {_why(error, key, address)}") from None
+        why = _why(error, key, address) if address.path is None else _why_not_unix(error, key)
+        raise InvalidSettings(f"{key}={url_of_address(address)}: {why}") from None
     bound.setblocking(False)
     return bound
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    """Listen on a path; a socket that nobody listens on any more gives way."""
+    if path.is_socket():
+        if _answers(path):
+            raise OSError(errno.EADDRINUSE, "somebody listens there")
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(1.0)
+        return asking.connect_ex(str(path)) == 0
+
+
+def _why_not_unix(error: OSError, key: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            "the path is taken; stop the process that listens there, remove the file if it is no"
+            f" socket, or set another path with {key}"
+        )
+    reason = error.strerror or str(error)
+    return f"cannot listen there ({reason}); set a path in a folder of your own with {key}"
 
 
 def _bind(address: Address) -> socket.socket:
@@ -67,21 +104,38 @@ def _why(error: OSError, key: str, address: Address) -> str:
     return f"cannot listen there ({error.strerror}); set an address of this machine with {key}"
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, scheme: str = "http") -> str:
     """Return `http://host:port`, IPv6 hosts in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def reachable_url(listening: socket.socket) -> str:
+def url_of_address(address: Address) -> str:
+    """Return an address as config.properties writes it."""
+    if address.path is not None:
+        return f"unix:{address.path}"
+    return url_of(address.host, address.port, "https" if address.tls else "http")
+
+
+def reachable_url(listening: socket.socket, *, tls: bool = False) -> str:
     """Return an address under which a client on this machine reaches the socket."""
-    host, port = listening.getsockname()[:2]
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"
-    return url_of(host, port)
+    return url_of(host, port, "https" if tls else "http")
+
+
+def _remove(listening: socket.socket) -> None:
+    Path(listening.getsockname()).unlink(missing_ok=True)
 
 
 class Listener:
-    """One socket with uvicorn's protocols on it; signals are not its business."""
+    """One socket with uvicorn's protocols on it; signals are not its business.
+
+    `headers` are on every answer of its application, and on what uvicorn's protocol refuses.
+    """
 
     def __init__(
         self,
@@ -89,9 +143,12 @@ class Listener:
         app: asgi.App,
         protocol: type[asyncio.Protocol] | None,
         drain_timeout_s: float,
+        headers: tuple[tuple[str, str], ...] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._is_unix = bound.family == socket.AF_UNIX
         config = uvicorn.Config(
-            app,
+            asgi.Local(app) if self._is_unix else app,
             http=protocol or BoundedHttp,
             ws="none",
             lifespan="off",
@@ -99,23 +156,40 @@ class Listener:
             access_log=False,
             # Otherwise a proxy's header would make a foreign caller a local one.
             proxy_headers=False,
+            headers=list(headers),
             server_header=False,
             date_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
         )
-        self.url = reachable_url(bound)
+        self.url = reachable_url(bound, tls=tls is not None)
         self._bound = bound
+        self._tls = tls
         self._server = uvicorn.Server(config)
 
     async def open(self) -> None:
         """Accept connections; those that came before are served first."""
         # Server.serve would take the signals, and tick ten times a second for a date header.
-        config = self._server.config
+        config, server = self._server.config, self._server
         config.load()
-        self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup(sockets=[self._bound])
+        server.lifespan = config.lifespan_class(config)
+        server.server_state.default_headers = config.encoded_headers
+        if self._tls is None:
+            await server.startup(sockets=[self._bound])
+        else:
+            # Imported here: few have TLS, and everybody waits for the start.
+            from flambeau_runtime.api.tls_door import TlsDoor  # noqa: PLC0415
+
+            door = TlsDoor(self._bound, self._tls, self._make_connection)
+            door.open()
+            server.servers = [door]  # type: ignore[list-item]  # it is only closed
+
+    def _make_connection(self) -> asyncio.Protocol:
+        config, server = self._server.config, self._server
+        return config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=server.server_state, app_state={}
+        )
 
     def close_idle(self, seconds: float) -> None:
         """Close the connections on which nothing was asked for so long."""
@@ -125,6 +199,8 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting, let what was asked be answered, close every connection."""
+        if self._is_unix:
+            _remove(self._bound)
         await self._server.shutdown(sockets=[self._bound])
 
     def hurry(self) -> None:

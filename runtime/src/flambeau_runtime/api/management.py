@@ -6,10 +6,11 @@ synchronous verbs wait for it. Texts and codes are TorchServe's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -19,18 +20,20 @@ from starlette.exceptions import HTTPException
 from flambeau_runtime.api import asgi, management_calls as calls, problems
 from flambeau_runtime.api.authorisation import Keys, ManagementGate
 from flambeau_runtime.api.describe import customised, describe
+from flambeau_runtime.api.device_usage import device_usage
+from flambeau_runtime.api.openapi_management import describe_model as describe_api
+from flambeau_runtime.archive.sources import presentable
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import (
-    BadRequest,
     LoadFailed,
     ManagedElsewhere,
     ModelNotFound,
-    ModelNotReady,
+    NoWorkerToDescribe,
     PayloadTooLarge,
     RuntimeFault,
     VersionNotFound,
 )
-from flambeau_runtime.serving import edits, registration
+from flambeau_runtime.serving import edits, placement, registration
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.desired import Document, ModelSpec, VersionSpec
@@ -100,7 +103,7 @@ def said(status: str, code: int = 200) -> Response:
 
 def pretty(value: object, code: int = 200) -> Response:
     """Return JSON as TorchServe prints it."""
-    return Response(asgi.pretty(value), code, media_type=asgi.JSON)
+    return Response(problems.pretty(value), code, media_type=asgi.JSON)
 
 
 def problem(status: int, kind: str, message: str) -> Response:
@@ -109,24 +112,21 @@ def problem(status: int, kind: str, message: str) -> Response:
     return Response(body, status, media_type=asgi.JSON, headers={"connection": "close"})
 
 
-async def parameters(request: Request) -> dict[str, Any]:
-    """Return the query, or the fields of a JSON body; the body goes first.
+def parameters(request: Request) -> calls.Said:
+    """Return the fields of the query."""
+    return calls.read_query(request.scope["query_string"])
+
+
+async def registration_fields(request: Request) -> calls.Said:
+    """Return the fields of a JSON body, which then counts alone, or those of the query.
 
     Raises:
-        BadRequest: a JSON body that is not an object.
+        BadRequest: a JSON body that cannot be read.
         PayloadTooLarge: a body that no call has a use for.
     """
-    spoken: dict[str, Any] = dict(request.query_params)
-    if request.headers.get("content-type", "").startswith(asgi.JSON):
-        body = await _bounded_body(request)
-        try:
-            fields = json.loads(body) if body else {}
-        except ValueError:
-            raise BadRequest("The body is not JSON.") from None
-        if not isinstance(fields, dict):
-            raise BadRequest("The body is not a JSON object.")
-        spoken.update(fields)
-    return spoken
+    kind = request.headers.get("content-type", "").lower()
+    body = await _bounded_body(request) if kind.startswith(asgi.JSON) else b""
+    return calls.read_json(body) if body else parameters(request)
 
 
 async def _bounded_body(request: Request) -> bytes:
@@ -138,7 +138,8 @@ async def _bounded_body(request: Request) -> bytes:
     return bytes(body)
 
 
-Spoken = Annotated[dict[str, Any], Depends(parameters)]
+Spoken = Annotated[calls.Said, Depends(parameters)]
+Registered = Annotated[calls.Said, Depends(registration_fields)]
 
 
 def make_management_router(verbs: Verbs) -> APIRouter:
@@ -173,7 +174,8 @@ def _add_reading_routes(router: APIRouter, verbs: Verbs) -> None:
             chosen = list(verbs.model(name).versions)
         else:
             chosen = [verbs.version(name, version)]
-        found = [_describe(verbs, spec) for spec in chosen]
+        usage = await _device_usage(verbs, chosen)
+        found = [_describe(verbs, spec, usage) for spec in chosen]
         if calls.switch(spoken, "customized", otherwise=False):
             for description, spec in zip(found, chosen, strict=True):
                 description["customizedMetadata"] = await _ask_handler(verbs, spec)
@@ -189,25 +191,36 @@ def _add_reading_routes(router: APIRouter, verbs: Verbs) -> None:
 
 def _default_url(verbs: Verbs, model: ModelSpec) -> str:
     try:
-        return verbs.version(model.name, None).source.uri
+        return presentable(verbs.version(model.name, None).source.uri)
     except VersionNotFound:
-        return model.versions[0].source.uri if model.versions else ""
+        return presentable(model.versions[0].source.uri) if model.versions else ""
 
 
-def _describe(verbs: Verbs, spec: VersionSpec) -> dict[str, Any]:
+async def _device_usage(verbs: Verbs, specs: list[VersionSpec]) -> dict[int, str]:
+    """Ask the driver about the devices of these versions' workers; most have none."""
+    lives = [verbs.catalogue.live(spec.model, spec.version) for spec in specs]
+    workers = [worker for live in lives if live is not None for worker in live.workers()]
+    devices = {worker.device for worker in workers if worker.device is not None}
+    if not devices:
+        return {}
+
+    def ask() -> dict[int, str]:
+        return {device: device_usage(device, os.environ) for device in sorted(devices)}
+
+    return await asyncio.to_thread(ask)
+
+
+def _describe(verbs: Verbs, spec: VersionSpec, usage: Mapping[int, str]) -> dict[str, Any]:
     live = verbs.catalogue.live(spec.model, spec.version)
     at_startup = (spec.model, spec.version) in verbs.loaded_at_startup
-    return describe(spec, live, loaded_at_startup=at_startup)
+    devices = verbs.settings.devices
+    return describe(spec, live, loaded_at_startup=at_startup, devices=devices, usage=usage)
 
 
 async def _ask_handler(verbs: Verbs, spec: VersionSpec) -> object:
     live = verbs.catalogue.live(spec.model, spec.version)
     if live is None or live.counts().ready == 0:
-        raise ModelNotReady(
-            spec.model,
-            spec.version,
-            "has no worker to serve describe request. Please use scale workers API to add workers.",
-        )
+        raise NoWorkerToDescribe(spec.model, spec.version)
     payload = Payload("describe", b"", b"", "", describe=True)
     prediction = await ask(live, payload, spec.timeouts.response_s, spec.model)
     return customised(prediction.body)
@@ -220,7 +233,11 @@ def _add_scaling_routes(router: APIRouter, verbs: Verbs) -> None:
         """Change the number of workers."""
         scaling = calls.read_scaling(spoken, version)
         spec = verbs.version(name, scaling.version)
-        scaled = replace(spec, workers=scaling.least, max_workers=scaling.most)
+        room = placement.room_for_workers(verbs.settings.devices, spec.config)
+        least, most = (
+            it if room is None else min(it, room) for it in (scaling.least, scaling.most)
+        )
+        scaled = replace(spec, workers=least, max_workers=most)
         verbs.edit(lambda wanted: _with_spec(wanted, scaled))
         if not scaling.synchronous:
             return said("Processing worker updates...", ACCEPTED)
@@ -279,7 +296,7 @@ async def _when_settled(verbs: Verbs, spec: VersionSpec, done: str) -> Response:
 
 def _add_registering_routes(router: APIRouter, verbs: Verbs) -> None:
     @router.post("/models")
-    async def register(spoken: Spoken) -> Response:
+    async def register(spoken: Registered) -> Response:
         """Serve an archive."""
         if verbs.settings.model_api is ModelApi.OFF:
             return _model_api_is_off()
@@ -343,9 +360,10 @@ def make_management_app(verbs: Verbs, gate: ManagementGate, keys: Keys | None = 
             peer = None
         gate(peer, request.headers.get("authorization"))
 
-    app = FastAPI(title="Management API", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.include_router(make_management_router(verbs), dependencies=[Depends(admit)])
     _add_descriptions(app, verbs)
+    app.add_middleware(_NoSlashAtTheEnd)
     if keys is not None:
         _add_token_route(app, keys)
     app.add_exception_handler(RuntimeFault, _say_fault)
@@ -354,26 +372,36 @@ def make_management_app(verbs: Verbs, gate: ManagementGate, keys: Keys | None = 
     return app
 
 
-def _add_descriptions(app: FastAPI, verbs: Verbs) -> None:
-    @app.options("/")
-    @app.get("/api-description")
-    async def describe_api() -> Response:
-        """Return the OpenAPI document of this port."""
-        return pretty(app.openapi())
+class _NoSlashAtTheEnd:
+    """Slashes at the end of a path say nothing, as in TorchServe."""
 
+    def __init__(self, app: asgi.App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        path = scope.get("path", "")
+        if path.endswith("/"):
+            scope = {**scope, "path": path.rstrip("/") or "/"}
+        await self._app(scope, receive, send)
+
+
+def _add_descriptions(app: FastAPI, verbs: Verbs) -> None:
     @app.options("/models/{name}")
+    @app.options("/models/{name}/{version}")
+    @app.options("/models/{name}/{version}/set-default")
     async def describe_one(name: str) -> Response:
-        """Return the OpenAPI document of this port, if there is such a model."""
+        """Return the OpenAPI document of one model's management."""
         verbs.model(name)
-        return pretty(app.openapi())
+        return pretty(describe_api(name))
 
 
 def _add_token_route(app: FastAPI, keys: Keys) -> None:
-    @app.get("/token")
+    @app.api_route("/token", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def rotate(request: Request) -> Response:
         """Replace one key; the caller shows the API key."""
-        keys.rotate(request.query_params.get("type", ""), request.headers.get("authorization"))
-        return Response()
+        kind = calls.read_query(request.scope["query_string"]).get("type", "")
+        keys.rotate(kind, request.headers.get("authorization"))
+        return Response("\n", media_type=asgi.JSON)
 
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flambeau_runtime.errors import BadRequest
 from flambeau_runtime.serving.desired import MOST_WORKERS
@@ -17,15 +20,59 @@ MOST_ON_A_PAGE = 100
 RUNTIMES = frozenset({"python", "python3", "LSP"})
 
 
-def integer(said: Said, name: str) -> int | None:
-    """Return a whole number; anything else counts as not said."""
-    value = said.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
+_WHOLE = re.compile(r"[+-]?[0-9]{1,10}")
+_LARGEST = 2**31 - 1
+_NUMBERS = frozenset(
+    {"batch_size", "max_batch_delay", "initial_workers", "response_timeout", "startup_timeout"}
+)
+_WORDS = frozenset({"url", "model_name", "handler", "runtime", "synchronous", "s3_sse_kms"})
+
+
+def read_query(query: bytes) -> Said:
+    """Return the fields of a query string; of a name said twice the first value counts."""
+    said: dict[str, str] = {}
+    fields = query.decode("latin-1").replace(";", "&")
+    for name, value in parse_qsl(fields, keep_blank_values=True):
+        said.setdefault(name, value)
+    return said
+
+
+def read_json(body: bytes) -> Said:
+    """Return the fields of a registration's JSON body; null counts as not said.
+
+    Raises:
+        BadRequest: it is no JSON object, or a field is of a kind that cannot be read.
+    """
     try:
-        return int(value)
-    except ValueError:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is not JSON.") from None
+    if not isinstance(fields, dict):
+        raise BadRequest("The body is not a JSON object.")
+    return {name: _json_value(name, value) for name, value in fields.items() if value is not None}
+
+
+def _json_value(name: str, value: object) -> object:
+    if name in _WORDS and isinstance(value, dict | list):
+        raise BadRequest(f"{name} is not a text or a switch: write it in quotes.")
+    if name not in _NUMBERS:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    number = integer({name: value}, name)
+    if number is None:
+        raise BadRequest(f"{name} is not a whole number: {json.dumps(value)[:50]}")
+    return number
+
+
+def integer(said: Said, name: str) -> int | None:
+    """Return a whole number of 32 bits; anything else counts as not said."""
+    value = said.get(name)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST:
         return None
+    return value
 
 
 def text(said: Said, name: str) -> str | None:
@@ -57,7 +104,7 @@ def read_registration(said: Said, default_workers: int | None) -> Registration:
     url = said.get("url")
     if url is None:
         raise BadRequest("Parameter url is required.")
-    runtime = text(said, "runtime")
+    runtime = said.get("runtime")
     if runtime is not None and runtime not in RUNTIMES:
         raise BadRequest(f"Invalid RuntimeType value: {runtime}")
     workers = integer(said, "initial_workers")
@@ -71,6 +118,8 @@ def read_registration(said: Said, default_workers: int | None) -> Registration:
         workers=max(0, (default_workers or 0) if workers is None else workers),
         response_timeout_s=_positive(integer(said, "response_timeout")),
         startup_timeout_s=_positive(integer(said, "startup_timeout")),
+        runtime=runtime,
+        s3_sse_kms=switch(said, "s3_sse_kms", otherwise=False),
     )
     return Registration(asked, switch(said, "synchronous", otherwise=True))
 

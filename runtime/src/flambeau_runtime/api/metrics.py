@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from urllib.parse import parse_qs
 
@@ -187,12 +187,17 @@ def render(families: Iterable[Metric], names: Collection[str] = ()) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def make_metrics_app(registry: CollectorRegistry, read_machine: Callable[[], None]) -> asgi.App:
+def make_metrics_app(
+    registry: CollectorRegistry,
+    read_machine: Callable[[], None],
+    settle: Callable[[], Awaitable[None]],
+) -> asgi.App:
     """Return the application of the metrics port.
 
     Args:
         registry: what is shown is registered there.
         read_machine: called in a thread before every scrape, as it may take a while.
+        settle: has workers say what they have measured, so that a scrape shows what is answered.
     """
 
     async def metrics(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:  # noqa: ARG001  ASGI's signature
@@ -203,6 +208,7 @@ def make_metrics_app(registry: CollectorRegistry, read_machine: Callable[[], Non
         else:
             names = parse_qs(scope["query_string"].decode("latin-1")).get("name[]", ())
             await asyncio.to_thread(read_machine)
+            await settle()
             page = render(registry.collect(), frozenset(names))
             await asgi.answer(send, 200, page, CONTENT_TYPE_PLAIN_0_0_4)
 

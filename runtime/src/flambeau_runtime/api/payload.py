@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
+from collections.abc import Iterable
+from http import HTTPStatus
 from itertools import count
-from typing import NamedTuple
-from urllib.parse import unquote
 
 from flambeau_runtime.api.problems import Problem, final_status
 from flambeau_runtime.errors import BadRequest
@@ -27,51 +26,39 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n\r\n"
 CLOSE = b"\r\nconnection: close\r\n\r\n"
+"""How a head ends; what every answer has in common goes before it, once per listener."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_UNCACHED = (
-    b"\r\nPragma: no-cache"
-    b"\r\nCache-Control: no-cache; no-store, must-revalidate, private"
-    b"\r\nExpires: Thu, 01 Jan 1970 00:00:00 UTC"
+NEVER_CACHED = (
+    ("Pragma", "no-cache"),
+    ("Cache-Control", "no-cache; no-store, must-revalidate, private"),
+    ("Expires", "Thu, 01 Jan 1970 00:00:00 UTC"),
 )
+"""Headers of every answer."""
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return headers as they stand in a head, a line break before each."""
+    return b"".join(b"\r\n%b: %b" % (name.encode(), _printable(value)) for name, value in headers)
+
+
+def _printable(text: str) -> bytes:
+    """Return a header's value without anything that could end its line."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text.encode("latin-1", "replace")
+
+
+_UNCACHED = header_lines(NEVER_CACHED)
 _NEVER_CACHED = _UNCACHED + b"\r\ncontent-length: "
+_CHUNKED = b"\r\ntransfer-encoding: chunked"
+_PHRASES = {int(status): status.phrase.encode() for status in HTTPStatus}
 _OK = b"HTTP/1.1 200 \r\nx-request-id: "
 _OURS = frozenset(
     {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
     | {"x-request-id", "pragma", "cache-control", "expires"}
 )
 """Headers about the connection, which a handler cannot know, and those TorchServe overwrites."""
-
-
-class Route(NamedTuple):
-    """What a prediction's path says."""
-
-    model: str
-    version: str | None
-    url_path: str
-    explain: bool
-
-
-@lru_cache(maxsize=1024)
-def find_route(target: bytes) -> Route | None:
-    """Return the route of a request target, None when it is not one of the hot path.
-
-    /predictions/{model}[/{version}[/{url_path}]], and the same under /explanations.
-    """
-    if target.startswith((b"http://", b"https://")):
-        target = b"/" + target.split(b"/", 3)[-1]
-    path = target.partition(b"?")[0]
-    if path.startswith(b"/predictions/"):
-        explain = False
-    elif path.startswith(b"/explanations/"):
-        explain = True
-    else:
-        return None
-    parts = [unquote(part) for part in path.decode("latin-1").split("/")[2:]]
-    if not parts[0]:
-        return None
-    version = parts[1] if len(parts) > 1 and parts[1] else None
-    return Route(parts[0], version, "/".join(parts[2:]), explain)
 
 
 class RequestIds:
@@ -157,12 +144,29 @@ def render(request_id: str, prediction: Prediction, size: int, ending: bytes) ->
     )
 
 
+def render_stream(request_id: str, first: Prediction, ending: bytes, *, chunked: bool) -> bytes:
+    """Return the head of a streamed answer, whose first piece decides it."""
+    handlers = _handler_headers(first.headers)
+    return b"".join(
+        (
+            _status_line(first.status, first.phrase),
+            handlers[2:] + b"\r\n" if handlers else b"",
+            b"x-request-id: ",
+            request_id.encode(),
+            _UNCACHED,
+            _CHUNKED if chunked else b"",
+            ending,
+        )
+    )
+
+
 def render_problem(request_id: str, problem: Problem, size: int, ending: bytes) -> bytes:
     """Return the head of an error's answer."""
     retry = b"" if problem.retry_after_s is None else b"\r\nRetry-After: %d" % problem.retry_after_s
     return b"".join(
         (
-            b"HTTP/1.1 %d \r\ncontent-type: application/json\r\nx-request-id: " % problem.status,
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\nx-request-id: "
+            % (problem.status, _PHRASES.get(problem.status, b"")),
             request_id.encode(),
             retry,
             _NEVER_CACHED,
@@ -177,15 +181,8 @@ def _status_line(status: int, phrase: str) -> bytes:
 
 
 def _handler_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
-    return b"".join(
-        b"\r\n%b: %b" % (name.encode(), _printable(value))
+    return header_lines(
+        (name, value)
         for name, value in headers
         if _TOKEN.fullmatch(name) and name.lower() not in _OURS
     )
-
-
-def _printable(text: str) -> bytes:
-    """Return a header's value without anything that could end its line."""
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return text.encode("latin-1", "replace")

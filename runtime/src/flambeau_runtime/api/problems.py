@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flambeau_runtime.errors import (
     ArchiveInvalid,
@@ -26,6 +26,7 @@ from flambeau_runtime.errors import (
     PayloadTooLarge,
     PredictionFailed,
     QueueFull,
+    RequirementsFailed,
     RuntimeFault,
     SourceNotFound,
     SourceUnavailable,
@@ -41,7 +42,7 @@ STATUS: Mapping[type[BaseException], tuple[int, str]] = {
     VersionNotFound: (404, "ModelVersionNotFoundException"),
     ModelNotReady: (503, "ServiceUnavailableException"),
     QueueFull: (503, "ServiceUnavailableException"),
-    DeadlineExceeded: (500, "InternalServerException"),  # 504 under /v2
+    DeadlineExceeded: (500, "InternalServerException"),  # 504 under /v2: in_open_inference
     PayloadTooLarge: (413, "RequestEntityTooLargeException"),
     BadRequest: (400, "BadRequestException"),
     PredictionFailed: (503, "InternalServerException"),
@@ -49,6 +50,7 @@ STATUS: Mapping[type[BaseException], tuple[int, str]] = {
     WorkerLost: (500, "InternalServerException"),
     LoadFailed: (500, "InternalServerException"),
     ArchiveInvalid: (400, "InvalidModelException"),
+    RequirementsFailed: (400, "ModelException"),
     SourceNotFound: (404, "ModelNotFoundException"),
     SourceUnavailable: (400, "DownloadArchiveException"),
     VersionExists: (409, "ConflictStatusException"),
@@ -64,6 +66,7 @@ STATUS: Mapping[type[BaseException], tuple[int, str]] = {
 }
 
 RETRY_LATER_S = 1
+GATEWAY_TIMEOUT = 504
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,15 @@ class Problem:
     type: str
     message: str
     retry_after_s: int | None = None
+    open_inference: bool = False
 
     def body(self) -> bytes:
         """Return the JSON body, printed as TorchServe prints it: two spaces, a final newline."""
-        return problem_body(self.status, self.type, self.message)
+        said = {"code": self.status, "type": self.type, "message": self.message}
+        if self.open_inference:
+            # What a client of the Open Inference Protocol looks for; others see no difference.
+            said["error"] = self.message
+        return pretty(said)
 
 
 def final_status(status: int) -> int:
@@ -85,9 +93,20 @@ def final_status(status: int) -> int:
     return status if 200 <= status <= 599 else 500  # noqa: PLR2004  HTTP's own bounds
 
 
+def pretty(value: object) -> bytes:
+    """Return JSON as TorchServe prints it: two spaces, UTF-8 unescaped, a final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def in_open_inference(problem: Problem, error: BaseException) -> Problem:
+    """Return the same as the Open Inference Protocol says it: 504 for what took too long."""
+    status = GATEWAY_TIMEOUT if isinstance(error, DeadlineExceeded) else problem.status
+    return replace(problem, status=status, open_inference=True)
+
+
 def problem_body(status: int, kind: str, message: str) -> bytes:
     """Return the body of an error."""
-    return json.dumps({"code": status, "type": kind, "message": message}, indent=2).encode() + b"\n"
+    return pretty({"code": status, "type": kind, "message": message})
 
 
 def describe(error: BaseException) -> Problem:

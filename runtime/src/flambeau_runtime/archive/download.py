@@ -7,7 +7,6 @@ certificate authorities (SSL_CERT_FILE, SSL_CERT_DIR) come from the environment.
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import wait
@@ -15,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 
+from flambeau_runtime.archive import attempts
+from flambeau_runtime.archive.attempts import DownloadStopped
+from flambeau_runtime.archive.partial import OnBytes, Partial
 from flambeau_runtime.archive.sources import Remote, refuse_link_local
 from flambeau_runtime.errors import SourceNotFound, SourceUnavailable
 
@@ -27,14 +30,6 @@ LOOK_UP_EVERY_S = 0.5
 PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
 TRY_LATER = frozenset({408, 425, 429})
-PAUSES_S = (0.2, 1.0, 3.0, 5.0)
-"""Between attempts that brought nothing; any byte that arrives begins the row again."""
-
-OnBytes = Callable[[int, int | None], None]
-
-
-class DownloadStopped(Exception):
-    """Nobody waits for this download any more."""
 
 
 class LinkLocalRefused(OSError):
@@ -43,22 +38,19 @@ class LinkLocalRefused(OSError):
 
 @dataclass(slots=True)
 class Download:
-    """One archive on its way; what has come is kept beside `target` until it is whole."""
+    """One archive on its way; what has come is kept beside `target` until it is whole.
+
+    `content` names what is behind the URL where that never changes (a digest): then the bytes so
+    far are good without asking the server.
+    """
 
     remote: Remote
     target: Path
     on_bytes: OnBytes
     stop: Event
-
-    @property
-    def partial(self) -> Path:
-        """Return where the bytes are kept until all have come."""
-        return self.target.with_name(f"{self.target.name}.partial")
-
-    @property
-    def notes(self) -> Path:
-        """Return where the validator of those bytes is kept."""
-        return self.target.with_name(f"{self.target.name}.partial.json")
+    headers: Callable[[], Mapping[str, str]] = dict  # asked before each attempt: tokens end
+    content: str | None = None
+    pauses_s: tuple[float, ...] | None = None  # None: the usual ones
 
     def run(self) -> None:
         """Bring the archive to `target`.
@@ -67,64 +59,52 @@ class Download:
             SourceUnavailable: it did not come, after several tries; SourceNotFound: it never will.
             DownloadStopped: `stop` was set.
         """
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        pauses = iter(PAUSES_S)
-        while True:
-            before = self._have()
-            try:
-                self._attempt()
-                break
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                fault = self._fault(error)
-                if isinstance(fault, SourceNotFound):
-                    raise fault from error
-                if self._have() > before:
-                    pauses = iter(PAUSES_S)
-                pause = next(pauses, None)
-                if pause is None:
-                    raise fault from error
-                if self.stop.wait(pause):
-                    raise DownloadStopped from error
-        self.partial.replace(self.target)
-        self.notes.unlink(missing_ok=True)
+        partial = Partial(self.remote.shown, self.target, self.on_bytes)
+        pauses_s = attempts.PAUSES_S if self.pauses_s is None else self.pauses_s
+        attempts.persist(partial, lambda: self._attempt(partial), self._fault, self.stop, pauses_s)
 
-    def _attempt(self) -> None:
-        validator = self._validator()
-        have = self._have() if validator else 0
-        headers = {"Accept-Encoding": "identity"}
-        if have and validator:
-            headers |= {"Range": f"bytes={have}-", "If-Range": validator}
-        filesystem = HTTPFileSystem(
-            get_client=_open_session, encoded=True, skip_instance_cache=True
-        )
+    def _attempt(self, partial: Partial) -> None:
+        validator = partial.validator()
+        have = partial.size() if validator else 0
+        filesystem = HTTPFileSystem(get_client=open_session, encoded=True, skip_instance_cache=True)
+        headers = {"Accept-Encoding": "identity", **self.headers()}
+        headers |= self._range(have, validator)
         try:
             stream = filesystem.open(self.remote.url, block_size=0, size=1, headers=headers)
         except aiohttp.ClientResponseError as error:
             if error.status == RANGE_NOT_SATISFIABLE:
-                self.notes.unlink(missing_ok=True)  # without a validator the next try starts anew
+                partial.forget()  # without a validator the next try starts anew
             raise
         with stream:
-            self._receive(stream.r, filesystem.loop, have)
+            self._receive(stream.r, filesystem.loop, partial, have)
+
+    def _range(self, have: int, validator: str | None) -> dict[str, str]:
+        if not have or validator is None:
+            return {}
+        if self.content is not None:
+            return {"Range": f"bytes={have}-"} if validator == self.content else {}
+        return {"Range": f"bytes={have}-", "If-Range": validator}
 
     def _receive(
-        self, response: aiohttp.ClientResponse, loop: asyncio.AbstractEventLoop, have: int
+        self,
+        response: aiohttp.ClientResponse,
+        loop: asyncio.AbstractEventLoop,
+        partial: Partial,
+        have: int,
     ) -> None:
         headers = response.headers
         resumed = response.status == PARTIAL_CONTENT and _starts_at(headers, have)
         if response.status == PARTIAL_CONTENT and not resumed:
-            self.notes.unlink(missing_ok=True)
+            partial.forget()
             raise aiohttp.ClientPayloadError("the server sent another range than was asked for")
         have = have if resumed else 0
         length = headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
-        self._note(headers)
-        with self.partial.open("ab" if resumed else "wb") as file:
+        with partial.open(self.content or _validator(headers), total, have) as write:
             while chunk := self._read(response, loop):
-                file.write(chunk)
-                have += len(chunk)
-                self.on_bytes(have, total)
-        if total is not None and have < total:
-            raise aiohttp.ClientPayloadError(f"{have} of {total} bytes came")
+                write(chunk)
+        if total is not None and partial.have < total:
+            raise aiohttp.ClientPayloadError(f"{partial.have} of {total} bytes came")
 
     def _read(self, response: aiohttp.ClientResponse, loop: asyncio.AbstractEventLoop) -> bytes:
         """Wait for the next bytes, and for `stop`: a silent server must not hold up an exit."""
@@ -136,65 +116,78 @@ class Download:
         reading.cancel()
         raise DownloadStopped
 
-    def _have(self) -> int:
-        return self.partial.stat().st_size if self.partial.exists() else 0
-
-    def _validator(self) -> str | None:
-        """Return what tells the server which content the bytes so far are of, if anything does."""
-        try:
-            notes: dict[str, Any] = json.loads(self.notes.read_text())
-        except (OSError, ValueError):
+    def _fault(self, error: Exception) -> SourceUnavailable | None:
+        if not isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
             return None
-        return notes.get("validator") if notes.get("url") == self.remote.shown else None
-
-    def _note(self, headers: Mapping[str, str]) -> None:
-        etag = headers.get("ETag", "")
-        validator = headers.get("Last-Modified") if etag.startswith("W/") or not etag else etag
-        self.notes.write_text(json.dumps({"url": self.remote.shown, "validator": validator}))
-
-    def _fault(self, error: BaseException) -> SourceUnavailable:
         text = f"Failed to download archive from: {self.remote.shown}"
-        refused = _find_refusal(error)
+        refused = find_refusal(error)
         if refused is not None:
             return SourceNotFound(f"{text}: {refused}")
         if isinstance(error, FileNotFoundError):
             return SourceNotFound(f"{text}: 404 Not Found")
         if isinstance(error, aiohttp.ClientResponseError):
             answer = f"{text}: {error.status} {error.message}"
-            final = 400 <= error.status < 500 and error.status not in TRY_LATER  # noqa: PLR2004  HTTP's client errors
-            kept = error.status != RANGE_NOT_SATISFIABLE
-            return SourceNotFound(answer) if final and kept else SourceUnavailable(answer)
+            return SourceNotFound(answer) if is_final(error.status) else SourceUnavailable(answer)
         return SourceUnavailable(f"{text}: {type(error).__name__}: {error}")
+
+
+def is_final(status: int) -> bool:
+    """Tell whether asking a server again would bring the same answer."""
+    client_error = 400 <= status < 500  # noqa: PLR2004  HTTP's own classes
+    return client_error and status not in TRY_LATER and status != RANGE_NOT_SATISFIABLE
+
+
+def _validator(headers: Mapping[str, str]) -> str | None:
+    etag = headers.get("ETag", "")
+    return headers.get("Last-Modified") if etag.startswith("W/") or not etag else etag
 
 
 def _starts_at(headers: Mapping[str, str], have: int) -> bool:
     return headers.get("Content-Range", "").replace("bytes ", "", 1).startswith(f"{have}-")
 
 
-def _find_refusal(error: BaseException | None) -> LinkLocalRefused | None:
+def find_refusal(error: BaseException | None) -> LinkLocalRefused | None:
+    """Return the refusal of an address that an error of a library was made of."""
     while error is not None and not isinstance(error, LinkLocalRefused):
         error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
     return error
 
 
-async def _open_session(**kwargs: Any) -> aiohttp.ClientSession:  # noqa: ANN401  fsspec's own arguments
+async def open_session(**kwargs: Any) -> aiohttp.ClientSession:  # noqa: ANN401  fsspec's own arguments
+    """Open an HTTP client that goes to no address where clouds keep credentials."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_judge_redirect)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(socket_factory=_open_socket),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
         trust_env=True,
         # the bytes as they are: a .tar.gz is often labelled as a compressed transfer
         auto_decompress=False,
+        trace_configs=[trace],
         **kwargs,
     )
+
+
+async def _judge_redirect(
+    _session: aiohttp.ClientSession, _context: object, told: aiohttp.TraceRequestRedirectParams
+) -> None:
+    """Look where a redirect leads: behind a proxy no socket of ours would ever show it."""
+    host = urlsplit(told.response.headers.get("Location", "")).hostname
+    if host:
+        _judge(host)
 
 
 def _open_socket(address: tuple[Any, ...]) -> socket.socket:
     """Open a socket for one resolved address: names and redirects are judged here, too."""
     family, kind, protocol, _, where = address
-    try:
-        refuse_link_local(str(where[0]))
-    except SourceNotFound as error:
-        raise LinkLocalRefused(str(error)) from error
+    _judge(str(where[0]))
     opened = socket.socket(family, kind, protocol)
     opened.setblocking(False)
     return opened
+
+
+def _judge(host: str) -> None:
+    try:
+        refuse_link_local(host)
+    except SourceNotFound as error:
+        raise LinkLocalRefused(str(error)) from error

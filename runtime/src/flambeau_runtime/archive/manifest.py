@@ -16,6 +16,7 @@ from flambeau_runtime.errors import ArchiveInvalid
 MANIFEST = "MAR-INF/MANIFEST.json"
 CONFIG = "model-config.yaml"
 NO_VERSION = "1.0"
+RUNTIMES = ("python", "python3", "LSP")
 DEEPEST = 300  # orjson writes 254 levels
 MOST_VALUES = 100_000
 LARGEST_TEXT = 8 * 1024 * 1024
@@ -54,6 +55,11 @@ def read_manifest(directory: Path, name: str, declared: Declared = Declared()) -
     model = content.get("model", {})
     if not isinstance(model, dict):
         raise ArchiveInvalid(f"{name}: {MANIFEST}: model must be an object")
+    if content.get("runtime", RUNTIMES[0]) not in RUNTIMES:
+        raise ArchiveInvalid(
+            f"Runtime is not defined or invalid. {name}: {MANIFEST}: runtime must be one of "
+            f"{', '.join(RUNTIMES)}"
+        )
     fields = _Fields(name, model)
     model_name = declared.model or fields.text("modelName")
     if not model_name:

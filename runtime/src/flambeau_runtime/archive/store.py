@@ -1,8 +1,9 @@
 """Where archives become packages: fetched, verified, extracted once per digest.
 
-Below the root, `downloads/` holds archives on their way, `packages/<sha256>/` the extracted ones
-and `packages/<sha256>.json` their sizes. What is being written has `.partial` in its name and is
-renamed when whole: two processes may do the same at once, and a crash leaves nothing half-made.
+Below the root, `downloads/` holds archives on their way, `packages/<sha256>/` the extracted ones,
+`packages/<sha256>.json` their sizes and `trees/` whole repositories of a hub. What is being written
+has `.partial` in its name and is renamed when whole: two processes may extract the same at once,
+and a crash leaves nothing half-made.
 """
 
 from __future__ import annotations
@@ -12,26 +13,35 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from flambeau_runtime.archive.arrivals import (
+    LEFT_BEHIND_S,
+    LOOK_AGAIN_S,
+    Arrivals,
+    OnProgress,
+    Wish,
+    hex_of,
+    reading,
+)
+from flambeau_runtime.archive.environments import Environments
+from flambeau_runtime.archive.fetch.credentials import FOLDER
 from flambeau_runtime.archive.manifest import (
     Declared,
     read_config,
     read_manifest,
     to_json_types,
 )
+from flambeau_runtime.archive.owner import Owner
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.archive.reader import ExtractionLimits, extract
-from flambeau_runtime.archive.sources import Local, Remote, resolve
+from flambeau_runtime.archive.sources import EVERYWHERE, Local, Remote, resolve
 from flambeau_runtime.errors import (
     ArchiveInvalid,
     DigestMismatch,
@@ -39,17 +49,12 @@ from flambeau_runtime.errors import (
     SourceUnavailable,
 )
 
-OnProgress = Callable[[int, int | None], None]
-"""Called on the event loop with (bytes so far, bytes in all if known)."""
-
 CHUNK = 1024 * 1024
 THREADS = 4
-PROGRESS_EVERY_S = 0.1
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 LATE = Path("/mnt/configmaps")
 """Where a pod has ConfigMaps: what is added to one appears here after up to a minute and a half."""
 LATE_S = 120.0
-LOOK_AGAIN_S = 0.5
 T = TypeVar("T")
 
 
@@ -66,6 +71,22 @@ class HashingStopped(Exception):
     """Nobody waits for this digest any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is around a store.
+
+    Args:
+        late: the folder where files may appear late.
+        credentials: the folder with a folder for each Secret that sources may name.
+        shared: whether other runtimes use the same root: then a package that is not needed here any
+            more stays for them.
+    """
+
+    late: Path = LATE
+    credentials: Path = FOLDER
+    shared: bool = False
+
+
 class Store:
     """One directory of extracted archives, and the ways into it."""
 
@@ -73,39 +94,54 @@ class Store:
         self,
         root: Path,
         model_store: Path | None = None,
-        allowed_urls: tuple[str, ...] = ("file://.*", "https?://.*"),
+        allowed_urls: tuple[str, ...] = EVERYWHERE,
         limits: ExtractionLimits | None = None,
-        late: Path = LATE,
+        around: Around | None = None,
+        environments: Environments | None = None,
     ) -> None:
         self.root = root
         self.model_store = model_store
         self.allowed_urls = allowed_urls
         self._limits = limits or ExtractionLimits()
-        self._late = late
-        self._token = secrets.token_hex(4)
+        self._around = around or Around()
+        self._owner = Owner.me()
+        self._environments = environments  # None: no model has packages of its own
         self._digests: dict[Path, tuple[_Stamp, str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
+        self._arrivals = Arrivals(root, self._owner, self._around.credentials, self._verify)
 
     @property
     def packages(self) -> Path:
         """Return where extracted archives are."""
-        return self.root / "packages"
+        return self._arrivals.packages
 
     @property
     def downloads(self) -> Path:
         """Return where archives on their way are."""
-        return self.root / "downloads"
+        return self._arrivals.downloads
+
+    @property
+    def trees(self) -> Path:
+        """Return where directories are that came file by file."""
+        return self._arrivals.trees
 
     async def fetch(
-        self, uri: str, digest: str | None = None, on_progress: OnProgress | None = None
+        self,
+        uri: str,
+        digest: str | None = None,
+        on_progress: OnProgress | None = None,
+        credentials: str | None = None,
     ) -> Path:
         """Bring what `uri` names onto this disk and verify it.
 
         Args:
-            uri: file://…, http(s)://…, an absolute path, or a name inside the model store.
+            uri: file://…, http(s)://…, s3://…, gs://…, az://…, hf://…, oci://…, an absolute path,
+                or a name inside the model store.
             digest: "sha256:<64 hex>" that the archive must have, or None.
             on_progress: told how far a download has come.
+            credentials: the name of the mounted Secret that opens the source; None: whatever the
+                environment has.
 
         Returns:
             The archive, a directory, or the package of that digest if it was extracted before: to
@@ -113,6 +149,7 @@ class Store:
 
         Raises:
             SourceUnavailable: it cannot be read now; SourceNotFound: it is not there.
+            CredentialsMissing: they are not there, or make no sense.
             DigestMismatch: something else is there.
         """
         wanted = _check_digest(uri, digest)
@@ -120,8 +157,9 @@ class Store:
         if isinstance(source, Local):
             await self._in_thread(lambda stop: self._verify(source.path, wanted, uri, stop))
             return source.path
-        async with self._lock(source.url):
-            return await self._download(source, wanted, on_progress)
+        wish = Wish(source, wanted, credentials)
+        async with self._lock(wish.key):
+            return await self._arrivals.bring(wish, on_progress)
 
     async def open(
         self,
@@ -140,30 +178,40 @@ class Store:
         Raises:
             ArchiveInvalid: broken, dangerous, or its manifest or model-config.yaml makes no sense.
             SourceUnavailable: it cannot be read, or there is no room for what is in it.
+            RequirementsFailed: what it requires cannot be installed.
         """
         wanted = _check_digest(path.name, digest)
         declared = Declared(model, version, handler)
+        path = await self._in_thread(lambda _: self._still_there(path, wanted))
         found = await self._in_thread(lambda stop: self._verify(path, wanted, path.name, stop))
         if found is None:
-            return await self._in_thread(lambda _: self._read_directory(path, declared))
-        async with self._lock(found):
-            return await self._in_thread(
-                lambda stop: self._read_archive(path, found, declared, stop)
-            )
+            package = await self._in_thread(lambda _: self._read_directory(path, declared))
+        else:
+            async with self._lock(found):
+                package = await self._in_thread(
+                    lambda stop: self._read_archive(path, found, declared, stop)
+                )
+        return package if self._environments is None else await self._environments.equip(package)
 
     async def remove(self, package: Package) -> None:
         """Delete the files of a package that no version uses any more; a bare directory stays."""
-        if package.directory.parent == self.packages:
+        if package.environment is not None and self._environments is not None:
+            await self._environments.release(package.environment)
+        ours = package.directory.parent in {self.packages, self.trees}
+        if ours and not self._around.shared:
             await self._in_thread(lambda _: self._discard(package.directory))
 
     def close(self) -> None:
         """Wait for the threads, which stop at their next chunk when nobody waits for them."""
         self._threads.shutdown()
+        self._arrivals.close()
+        if self._environments is not None:
+            self._environments.close()
 
     async def _find(self, uri: str, wanted: str | None) -> Local | Remote:
         """Return where the archive is; one that may come late is waited for."""
         loop = asyncio.get_running_loop()
-        patience = LATE_S if uri.startswith(f"file://{self._late}/") else 0.0
+        patience = LATE_S if uri.startswith(f"file://{self._around.late}/") else 0.0
         deadline = loop.time() + patience
         while True:
             try:
@@ -173,10 +221,17 @@ class Store:
                     raise
             await asyncio.sleep(LOOK_AGAIN_S)  # nobody tells a pod that its files have changed
 
+    def _still_there(self, path: Path, wanted: str | None) -> Path:
+        """Return the package instead of an archive that another process was quicker to extract."""
+        if wanted is None or path.exists():
+            return path
+        package = self.packages / hex_of(wanted)
+        return package if package.is_dir() else path
+
     def _resolve(self, uri: str, wanted: str | None) -> Local | Remote:
         source = resolve(uri, self.model_store, self.allowed_urls)
-        if wanted is not None and (self.packages / _hex(wanted)).is_dir():
-            return Local(self.packages / _hex(wanted))
+        if wanted is not None and (self.packages / hex_of(wanted)).is_dir():
+            return Local(self.packages / hex_of(wanted))
         return source
 
     def _verify(
@@ -184,7 +239,7 @@ class Store:
     ) -> str | None:
         """Return the digest of an archive, after comparing it; None for a directory."""
         if path.is_dir():
-            if wanted is not None and path != self.packages / _hex(wanted):
+            if wanted is not None and path != self.packages / hex_of(wanted):
                 raise ArchiveInvalid(
                     f"{shown} is a directory, which has no digest: leave the digest out, or "
                     "archive it"
@@ -195,29 +250,10 @@ class Store:
             raise DigestMismatch(shown, wanted, found)
         return found
 
-    async def _download(
-        self, remote: Remote, wanted: str | None, on_progress: OnProgress | None
-    ) -> Path:
-        key = hashlib.sha256(remote.url.encode()).hexdigest()[:32]
-        target = self.downloads / f"{key}.archive"
-        on_bytes = _report(asyncio.get_running_loop(), on_progress)
-
-        def bring(stop: threading.Event) -> Path:
-            if wanted is None or not target.exists():
-                _download(remote, target, on_bytes, stop)
-            try:
-                self._verify(target, wanted, remote.shown, stop)
-            except DigestMismatch:
-                target.unlink(missing_ok=True)  # the next try shall not find it again
-                raise
-            return target
-
-        return await self._in_thread(bring)
-
     def _digest(self, path: Path, stop: threading.Event) -> str:
         if path.exists() and not path.is_file():  # a pipe or a device is read without end
             raise ArchiveInvalid(f"{path.name} is neither a file nor a directory")
-        with _reading(path), path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             facts = os.fstat(file.fileno())
             stamp = _Stamp(facts.st_ino, facts.st_size, facts.st_mtime_ns)
             known = self._digests.get(path)
@@ -228,19 +264,25 @@ class Store:
         return digest
 
     def _read_directory(self, path: Path, declared: Declared) -> Package:
+        if path.parent != self.packages:
+            path = _inner(path)
         if path.parent == self.packages:
             return self._package(path, f"sha256:{path.name}", self._size(path), declared)
-        with _reading(path):
+        with reading(path):
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return self._package(path.resolve(), None, size, declared)
 
     def _read_archive(
         self, path: Path, digest: str, declared: Declared, stop: threading.Event
     ) -> Package:
-        directory = self.packages / _hex(digest)
+        directory = self.packages / hex_of(digest)
         size = path.stat().st_size if path.exists() else 0
         if not directory.is_dir():
-            self._extract(path, directory, size, stop)
+            try:
+                self._extract(path, directory, size, stop)
+            except SourceUnavailable:
+                if not directory.is_dir():  # another process was quicker, and took the archive away
+                    raise
         package = self._package(directory, digest, self._size(directory), declared, path.name)
         if path.parent == self.downloads:
             path.unlink(missing_ok=True)  # the extracted files are what is kept
@@ -248,8 +290,8 @@ class Store:
 
     def _extract(self, path: Path, directory: Path, size: int, stop: threading.Event) -> None:
         self._sweep()
-        work = directory.with_name(f"{directory.name}.partial-{os.getpid()}-{self._token}")
-        with _reading(path):
+        work = directory.with_name(f"{directory.name}.partial-{self._owner}")
+        with reading(path):
             work.mkdir(parents=True)
             try:
                 with path.open("rb") as file:
@@ -263,11 +305,22 @@ class Store:
 
     def _sweep(self) -> None:
         """Delete what crashed processes left half-made."""
+        self.packages.mkdir(parents=True, exist_ok=True)
         for left in self.packages.glob("*.partial-*"):
-            pid, _, token = left.name.rpartition(".partial-")[2].partition("-")
-            mine = token == self._token
-            if not mine and (pid == str(os.getpid()) or not _is_alive(pid)):
+            owner = Owner.read(left.name.rpartition(".partial-")[2])
+            if owner is None or owner.is_surely_dead() or self._is_old(left):
                 shutil.rmtree(left, ignore_errors=True)
+
+    def _is_old(self, path: Path) -> bool:
+        """Tell whether another machine began this so long ago that it will not go on with it."""
+        mark = self.packages / f"now-{self._owner}"
+        mark.touch()  # by the clock of the volume
+        try:
+            return mark.stat().st_mtime - path.stat().st_mtime > LEFT_BEHIND_S
+        except FileNotFoundError:
+            return False
+        finally:
+            mark.unlink(missing_ok=True)
 
     def _package(
         self,
@@ -299,7 +352,7 @@ class Store:
             return 0
 
     def _discard(self, directory: Path) -> None:
-        gone = directory.with_name(f"{directory.name}.partial-{os.getpid()}-{self._token}-gone")
+        gone = directory.with_name(f"{directory.name}.gone.partial-{self._owner}")
         try:
             directory.rename(gone)
         except FileNotFoundError:
@@ -319,6 +372,14 @@ class Store:
             stop.set()
 
 
+def _inner(path: Path) -> Path:
+    """Return the one directory that a directory consists of, as TorchServe does; else itself."""
+    with reading(path):
+        inside = list(path.iterdir())
+    only = inside[0] if len(inside) == 1 else path
+    return only if only.is_dir() and only.name != "MAR-INF" else path
+
+
 def _check_digest(shown: str, digest: str | None) -> str | None:
     if digest is None:
         return None
@@ -326,10 +387,6 @@ def _check_digest(shown: str, digest: str | None) -> str | None:
     if not DIGEST.fullmatch(wanted):
         raise ArchiveInvalid(f"{shown}: digest {digest!r} must be sha256: and 64 hex digits")
     return wanted
-
-
-def _hex(digest: str) -> str:
-    return digest.removeprefix("sha256:")
 
 
 def _hash(file: BinaryIO, stop: threading.Event) -> str:
@@ -342,49 +399,9 @@ def _hash(file: BinaryIO, stop: threading.Event) -> str:
     return digest.hexdigest()
 
 
-def _download(
-    remote: Remote, target: Path, on_bytes: Callable[[int, int | None], None], stop: threading.Event
-) -> None:
-    # imported late: a runtime whose archives are local never pays for an HTTP client
-    from flambeau_runtime.archive.download import Download  # noqa: PLC0415
-
-    with _reading(target):
-        Download(remote, target, on_bytes, stop).run()
-
-
-def _report(
-    loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None
-) -> Callable[[int, int | None], None]:
-    """Return a callback for a thread that tells the loop every now and then, and at the end."""
-    last = 0.0
-
-    def on_bytes(have: int, total: int | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if on_progress is not None and (now - last >= PROGRESS_EVERY_S or have == total):
-            last = now
-            loop.call_soon_threadsafe(on_progress, have, total)
-
-    return on_bytes
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise SourceUnavailable(f"Model not found at: {path.name}") from error
-    except OSError as error:
-        raise SourceUnavailable(f"{path.name}: {error.strerror or error}") from error
-
-
 def _rename(files: Path, directory: Path) -> None:
     try:
         files.rename(directory)
     except OSError:
         if not directory.is_dir():  # another process was quicker: its files are as good
             raise
-
-
-def _is_alive(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()

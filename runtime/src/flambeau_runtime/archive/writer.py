@@ -6,9 +6,11 @@ import glob
 import gzip
 import io
 import json
+import logging
 import os
 import re
 import shutil
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +24,7 @@ from typing import Any
 from flambeau_runtime.archive.manifest import MANIFEST
 
 ARCHIVER_VERSION = "0.12.0"  # of TorchServe's archiver, whose format this is
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$"
 UNWANTED = frozenset({"__MACOSX", "__pycache__"})
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can say
 FILE_MODE = 0o644
@@ -39,6 +41,14 @@ DEFAULT_HANDLERS = frozenset(
         "vllm_handler",
     }
 )
+
+
+NATIVE_HANDLERS = frozenset({"BaseHandler", "TorchScriptHandler"})
+"""Default handlers of the runtime LSP, whose others are shared libraries."""
+NATIVE = "LSP"
+NATIVE_ENDING = ".dylib" if sys.platform == "darwin" else ".so"
+
+log = logging.getLogger(__name__)
 
 
 class CannotArchive(Exception):
@@ -88,14 +98,7 @@ def write_archive(
     Raises:
         CannotArchive: a file is missing, two files want one name, or the archive exists already.
     """
-    if not MODEL_NAME.fullmatch(recipe.model_name):
-        raise CannotArchive(
-            f"model name {recipe.model_name!r}: use letters, digits, '_', '-' and '.', beginning "
-            "with a letter or a digit"
-        )
-    target = export_path / f"{recipe.model_name}{archive_format.ending}"
-    if target.exists() and not force:
-        raise CannotArchive(f"{target} exists already: pass --force to overwrite it")
+    target = _target(recipe, export_path, archive_format, force)
     files = collect_files(recipe)
     manifest = json.dumps(make_manifest(recipe, created_on), indent=2).encode()
     export_path.mkdir(parents=True, exist_ok=True)
@@ -114,12 +117,36 @@ def write_archive(
     return target
 
 
+def _target(recipe: Recipe, export_path: Path, archive_format: ArchiveFormat, force: bool) -> Path:
+    """Return where the archive goes. The sentences are those that TorchServe's users know."""
+    if not re.match(MODEL_NAME, recipe.model_name):
+        raise CannotArchive(
+            "Model name contains special characters.\n"
+            f"The allowed regular expression filter for model name is: {MODEL_NAME}"
+        )
+    if export_path.exists() and not export_path.is_dir():
+        raise CannotArchive(
+            f"Given export-path {export_path} is not a directory. "
+            "Point to a valid export-path directory."
+        )
+    target = export_path / f"{recipe.model_name}{archive_format.ending}"
+    if target.exists() and not force:
+        raise CannotArchive(
+            f"{target} already exists.\n"
+            "Please specify --force/-f option to overwrite the model archive output file.\n"
+            "See -h/--help for more details."
+        )
+    if target.exists():
+        log.warning("Overwriting %s ...", target)
+    return target
+
+
 def make_manifest(recipe: Recipe, created_on: datetime) -> dict[str, Any]:
     """Return MANIFEST.json's content; files are named as they are inside the archive."""
     model = {
         "modelName": recipe.model_name,
         "serializedFile": _base(recipe.serialized_file),
-        "handler": _manifest_handler(recipe.handler),
+        "handler": Path(recipe.handler).name,
         "modelFile": _base(recipe.model_file),
         "modelVersion": recipe.version,
         "requirementsFile": _base(recipe.requirements_file),
@@ -154,8 +181,9 @@ def _named_files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
         ("--requirements-file", recipe.requirements_file),
         ("--config-file", recipe.config_file),
     ]
-    if recipe.handler not in DEFAULT_HANDLERS:
-        named.append(("--handler", _handler_file(recipe.handler)))
+    if recipe.handler not in (NATIVE_HANDLERS if recipe.runtime == NATIVE else DEFAULT_HANDLERS):
+        ending = NATIVE_ENDING if recipe.runtime == NATIVE else ".py"
+        named.append(("--handler", _handler_file(recipe.handler, ending)))
     for flag, given in named:
         if given is None:
             continue
@@ -174,8 +202,10 @@ def _extra_files(extra_files: str) -> Iterator[tuple[str, Path]]:
     for given in filter(None, (part.strip() for part in extra_files.split(","))):
         # a name may contain what looks like a wildcard: the file itself goes first
         found = [given] if Path(given).exists() else sorted(glob.glob(given))  # noqa: PTH207  Path.glob refuses absolute patterns
+        if not found and not glob.has_magic(given):
+            raise CannotArchive(f"File does not exist: {given}")
         if not found:
-            raise CannotArchive(f"--extra-files: there is no file, directory or match for {given}")
+            log.warning("Given wildcard pattern did not match any file: %s", given)
         for match in map(Path, found):
             if match.is_dir():
                 yield from _walk(match)
@@ -210,16 +240,9 @@ def _add(files: dict[str, Path], name: str, path: Path) -> None:
         )
 
 
-def _handler_file(handler: str) -> str:
+def _handler_file(handler: str, ending: str) -> str:
     file = handler.rpartition(":")[0] if ":" in handler else handler
-    return file if file.endswith(".py") else f"{file}.py"
-
-
-def _manifest_handler(handler: str) -> str:
-    if handler in DEFAULT_HANDLERS:
-        return handler
-    _, colon, function = handler.rpartition(":") if ":" in handler else (handler, "", "")
-    return f"{Path(_handler_file(handler)).name}{colon}{function}"
+    return file if file.endswith(ending) else f"{file}{ending}"
 
 
 def _base(given: str | None) -> str | None:

@@ -69,13 +69,41 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise AlreadyRunning(
-            "TorchServe is already running; stop it with: torchserve --stop"
+            "TorchServe is already running, please use torchserve --stop to stop TorchServe."
         ) from None
 
 
 def _write_pid(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+
+def remove_orphan(path: Path) -> bool:
+    """Remove the pid file of a server that is gone without a trace; return whether there was one.
+
+    One that names a living process is left, as TorchServe leaves it: nobody holds it, so it is in
+    nobody's way.
+    """
+    if not path.exists():
+        return False
+    try:
+        with holding_pid_file(path):
+            if _names_a_process(path):
+                return False
+            path.unlink(missing_ok=True)
+            return True
+    except AlreadyRunning:
+        return False
+
+
+def _names_a_process(path: Path) -> bool:
+    try:
+        os.kill(int(path.read_text()), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def stop(path: Path, timeout_s: float) -> bool:
@@ -116,14 +144,20 @@ def _is_gone(path: Path) -> bool:
         return False
 
 
-def start_in_background(serve: Callable[[Callable[[], None]], None]) -> tuple[int, str]:
+def start_in_background(serve: Callable[[Callable[[], None]], None]) -> int:
     """Fork a process that leads a session of its own, and wait until it has started.
+
+    It goes on writing to this process's stdout and stderr: TorchServe's does, and containers whose
+    command starts it and then waits for something else show its lines.
 
     Args:
         serve: runs in the child until it is told to stop; calls its argument once it has started.
 
     Returns:
-        The child's process id, and why it did not start ("" when it did).
+        The child's process id.
+
+    Raises:
+        InvalidSettings: it did not start, and why.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -134,9 +168,10 @@ def start_in_background(serve: Callable[[Callable[[], None]], None]) -> tuple[in
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
     if told == STARTED:
-        return pid, ""
+        return pid
     os.waitpid(pid, 0)
-    return pid, told.decode("utf-8", "replace").strip() or "it ended while it was starting"
+    why = told.decode("utf-8", "replace").strip() or "it ended while it was starting"
+    raise InvalidSettings(why)
 
 
 def _be_a_daemon(serve: Callable[[Callable[[], None]], None], writing: int) -> None:
@@ -144,9 +179,8 @@ def _be_a_daemon(serve: Callable[[Callable[[], None]], None], writing: int) -> N
     status = 1
     try:
         os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for standard in (0, 1, 2):
-            os.dup2(nothing, standard)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
 
         def started() -> None:
             os.write(writing, STARTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flambeau_runtime.archive.writer import (
+    DEFAULT_HANDLERS,
     ArchiveFormat,
     CannotArchive,
     Recipe,
@@ -18,13 +20,18 @@ from flambeau_runtime.archive.writer import (
 
 EXIT_REFUSED = 1
 RUNTIMES = ("python", "python3", "LSP")
+HANDLERS = sorted(DEFAULT_HANDLERS)
+FORMATS = ("tgz", "no-archive", "zip-store", "default")
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make one archive and say where it is; exit 1 when it cannot be made, 2 for wrong flags."""
+    """Make one archive; exit 1 when it cannot be made, 2 for wrong flags."""
+    logging.basicConfig(format="%(levelname)s - %(message)s")
     given = make_parser().parse_args(arguments)
     try:
-        target = write_archive(
+        write_archive(
             read_recipe(given),
             Path(given.export_path),
             ArchiveFormat(given.archive_format),
@@ -32,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.force,
         )
     except (CannotArchive, OSError) as error:
-        sys.stderr.write(f"torch-model-archiver: {error}\n")
+        log.error("%s", error)  # noqa: TRY400  a sentence tells more than our own stack
         sys.exit(EXIT_REFUSED)
-    sys.stdout.write(f"archived {given.model_name} {given.version} as {target}\n")
 
 
 def read_recipe(given: argparse.Namespace) -> Recipe:
@@ -60,36 +66,41 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model-name", required=True, help="the archive's name, and the model's")
-    add("-v", "--version", required=True, help="the model's version, for example 1.0")
+    add("--serialized-file", help="TorchScript model (.pt) or the weights of an eager one")
+    add("--model-file", help="the file with the class of an eager model")
     add(
         "--handler",
         required=True,
-        help="a file with the handler (file.py or file.py:function), or base_handler",
+        help=f"a file with the handler (file.py or file.py:function), or {', '.join(HANDLERS)}",
     )
-    add("--serialized-file", help="TorchScript model (.pt) or the weights of an eager one")
-    add("--model-file", help="the file with the class of an eager model")
     add(
         "--extra-files",
         help="comma-separated files, wildcards and directories, whose content is spread",
     )
     add("--runtime", choices=RUNTIMES, default="python", help="kept in the manifest")
-    add("--export-path", default=".", help="where the archive goes; made when missing")
+    add("--export-path", default=str(Path.cwd()), help="where it goes; made when missing")
     add(
         "--archive-format",
-        choices=[archive_format.value for archive_format in ArchiveFormat],
+        choices=FORMATS,
         default=ArchiveFormat.DEFAULT.value,
         help=".mar compressed (default) or not (zip-store), .tar.gz (tgz), or a directory",
     )
+    add("-f", "--force", action="store_true", help="overwrite an archive that is there")
+    add("-v", "--version", required=True, help="the model's version, for example 1.0")
     add("-r", "--requirements-file", help="pip requirements of the model")
     add("-c", "--config-file", help="model-config.yaml")
-    add("-f", "--force", action="store_true", help="overwrite an archive that is there")
     return parser
 
 
 def _created_on() -> datetime:
-    """Return now, or what SOURCE_DATE_EPOCH asks for: then equal files give equal archives."""
+    """Return now, by the local clock, or what SOURCE_DATE_EPOCH asks for.
+
+    With that, equal files give equal archives.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
+    if epoch.isdigit():
+        return datetime.fromtimestamp(int(epoch), UTC)
+    return datetime.now(UTC).astimezone()
 
 
 if __name__ == "__main__":

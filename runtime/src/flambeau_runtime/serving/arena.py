@@ -12,6 +12,8 @@ import os
 import weakref
 from typing import Self
 
+from flambeau_runtime import protocol
+
 BIG_BODY_BYTES = 256 * 1024
 """From this size on a body goes through the arena; below, copying is cheaper than book-keeping."""
 
@@ -24,6 +26,8 @@ class Region:
     """A place for one body. It is free again when the last one who holds it lets go."""
 
     __slots__ = ("arena", "offset", "size", "view")
+
+    flag = protocol.IN_ARENA
 
     def __init__(self, arena: Arena, offset: int, size: int) -> None:
         self.arena = arena

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from flambeau_runtime.errors import DeadlineExceeded, QueueFull, RuntimeFault
@@ -197,8 +198,21 @@ class JobQueue:
         self._attached.add(lane)
         self.idle(lane)
 
-    def detach(self, lane: Puller) -> None:
-        """Forget a worker; it gets no more batches."""
+    @property
+    def retries(self) -> bool:
+        """Whether a job whose worker died may go to another."""
+        return self.spec.retry_on_crash
+
+    @property
+    def end_header(self) -> str | None:
+        """The header of an answer that names sequences which are over; None: there are none."""
+        return None
+
+    def end(self, keys: Iterable[str]) -> None:
+        """End sequences because their handler said so."""
+
+    def detach(self, lane: Puller, *, lost: bool = False) -> None:  # noqa: ARG002  for those who know jobs apart
+        """Forget a worker; it gets no more batches. `lost`: nor does it finish the one it has."""
         self._attached.discard(lane)
         if lane in self._idle:
             self._idle.remove(lane)
@@ -215,6 +229,21 @@ class JobQueue:
         self.policy.finished(batch_s, self.outstanding, now)
         if lane in self._attached:
             self.idle(lane)
+
+    def more(self, lane: Puller, room: int) -> list[Job]:
+        """Return what may join the batch of a worker that never ends it; not while tried ones wait.
+
+        They are counted as this worker's from now on.
+        """
+        if self._again or lane not in self._attached:
+            return []
+        return self._collect(room)
+
+    def partly(self, lane: Puller, over: list[Job], batch_s: float, now: float) -> None:  # noqa: ARG002  for those who know jobs apart
+        """Take note that some jobs of a worker's batch are over, while it goes on with others."""
+        self.outstanding -= len(over)
+        self.policy.finished(batch_s, self.outstanding, now)
+        self._tell_late()
 
     def consider(self) -> None:
         """See whether an idle worker should go now, at the end of this turn, or after a wait."""
@@ -268,7 +297,7 @@ class JobQueue:
 
     def _send(self) -> None:
         """Give an idle worker what waits, tried batches first; see whether another should go."""
-        batch = self._tried() or self._collect()
+        batch = self._tried() or self._collect(self.policy.max_size)
         if batch:
             self._idle.pop().take(batch)
             self.consider()
@@ -283,12 +312,11 @@ class JobQueue:
                 return live
         return []
 
-    def _collect(self) -> list[Job]:
-        """Return the next jobs in order; abandoned and expired ones fall out."""
+    def _collect(self, room: int) -> list[Job]:
+        """Return the next jobs in order, at most `room`; abandoned and expired ones fall out."""
         waiting = self._waiting
         now = time.monotonic()
         batch: list[Job] = []
-        room = self.policy.max_size
         room_bytes = LONGEST_BATCH_BYTES
         while waiting and room > 0 and room_bytes > 0:
             job = waiting.popleft()

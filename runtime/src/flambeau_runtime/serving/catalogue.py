@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.errors import (
+    BadRequest,
     FieldProblem,
     ModelNotFound,
     ModelNotReady,
@@ -143,6 +144,7 @@ class Catalogue:
         wanted: replaced as a whole, by `Converger.want`.
         entries: every version that was begun and is not gone yet.
         defaults: per model the version that answers requests which name none.
+        at_start: the models that were asked for when the runtime started.
         draining: this runtime shall get no more requests.
         revision: grows with every change that an observer can see.
     """
@@ -157,19 +159,23 @@ class Catalogue:
         self.wanted = Document()
         self.entries: dict[Key, Entry] = {}
         self.defaults: dict[str, str] = {}
+        self.at_start: set[str] = set()
         self.draining = False
         self.revision = 1
         self._waits_for_document = waits_for_document
         self._closed = False
         self._changed = asyncio.Event()
-        self._by_default: dict[str, LiveVersion] = {}
-        self._by_version: dict[Key, LiveVersion] = {}
+        self._by_default: dict[str | None, LiveVersion] = {}
+        self._by_version: dict[tuple[str | None, str], LiveVersion] = {}
         self._seen = (self.wanted, self.report())
 
-    def route(self, name: str, version: str | None = None) -> LiveVersion:
+    def route(self, name: str | None, version: str | None = None) -> LiveVersion:
         """Return the version that takes a request; a named version is never replaced.
 
+        Without a name it is of the one model there was at the start, if there was just one.
+
         Raises:
+            BadRequest: no model is named, and there is not just one.
             ModelNotFound: no such model.
             VersionNotFound: no such version of it; the error names those that live.
             ModelNotReady: it is on its way, or failed.
@@ -192,6 +198,11 @@ class Catalogue:
         for entry in self.entries.values():
             if entry.live is not None:
                 yield entry.live
+
+    def is_failing(self, name: str, version: str) -> bool:
+        """Return whether a version failed when it was tried last, though it may be tried again."""
+        entry = self.entries.get((name, version))
+        return entry is not None and entry.failure is not None and entry.spec.workers > 0
 
     def default_of(self, name: str) -> str | None:
         """Return the version that answers now, or else the one that is wanted to."""
@@ -270,7 +281,16 @@ class Catalogue:
             if (version := self.default_of(name)) is not None
             and (name, version) in self._by_version
         }
+        lone = self._by_default.get(self._lone_model() or "")
+        if lone is not None:
+            self._by_default[None] = lone
         self.note_progress()
+
+    def _lone_model(self) -> str | None:
+        """Return the one model there was at the start; None when there were none or several."""
+        owned = {model.name for model in self.wanted.models if self.wanted.owner is not None}
+        names = self.at_start or owned
+        return next(iter(names)) if len(names) == 1 else None
 
     def note_progress(self) -> None:
         """Raise the revision if an observer can see a difference since it was raised last."""
@@ -357,7 +377,10 @@ class Catalogue:
             last_failure=entry.failure or (None if live is None else live.last_failure()),
         )
 
-    def _why_nothing_answers(self, name: str, version: str | None) -> RuntimeFault:
+    def _why_nothing_answers(self, name: str | None, version: str | None) -> RuntimeFault:
+        name = self._lone_model() if name is None else name
+        if name is None:
+            return BadRequest("Parameter model_name is required.")
         model = self.model(name)
         present = [known for key, known in self._by_version if key == name]
         if model is None and not present:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -201,7 +202,7 @@ class Converger:
     async def _bring(self, entry: Entry) -> None:
         source = entry.spec.source
         progress = self._progress(entry)
-        path = await self._store.fetch(source.uri, source.digest, progress)
+        path = await self._store.fetch(source.uri, source.digest, progress, source.credentials)
         entry.verifying = True
         self.catalogue.touch()
         try:
@@ -311,6 +312,8 @@ class Converger:
             for entry in self.catalogue.entries.values()
         ):
             return
+        if any(_shares_environment(it.package, package) for it in self.catalogue.entries.values()):
+            package = replace(package, environment=None)  # that stays
         try:
             await self._store.remove(package)
         except (OSError, RuntimeFault) as error:
@@ -361,6 +364,10 @@ class Converger:
 
 def _shares(one: Package | None, other: Package) -> bool:
     return one is not None and one.directory == other.directory
+
+
+def _shares_environment(one: Package | None, other: Package) -> bool:
+    return one is not None and one.environment == other.environment
 
 
 def _named(spec: VersionSpec) -> dict[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from flambeau_runtime.archive.model_config import NO_CONFIG, ModelConfig
+
 NO_ENV: Mapping[str, str] = MappingProxyType({})
 
 MOST_WORKERS = 1024
@@ -20,6 +22,7 @@ class Source:
 
     uri: str
     digest: str | None = None  # "sha256:<64 hex>"
+    credentials: str | None = None  # the name of the mounted Secret that opens it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,9 @@ class VersionSpec:
     queue_size: int = 100
     split_json_arrays: str = "auto"  # auto | on | off
     retry_on_crash: bool = True
+    config: ModelConfig = NO_CONFIG  # of its archive, where a verb has opened that beforehand
     max_workers: int | None = None  # an upper bound that describe shows; None: as many as `workers`
+    runtime: str | None = None  # what describe shows; None: the manifest's
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\s/?#%]{1,200}$")]
 """One segment of a URL path: models and versions are named there."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""One folder of the mounted credentials: no way out of it, and no hidden file."""
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]{1,256}$")]
 EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_TIMEOUT_S, allow_inf_nan=False)]
@@ -53,6 +55,7 @@ class SourcePart(_Part):
 
     uri: Text
     digest: Digest | None = None
+    credentials: SecretName | None = None
 
 
 class WorkersPart(_Part):
@@ -147,7 +150,7 @@ def _version(model: str, part: VersionPart, limits: Limits) -> VersionSpec:
     return VersionSpec(
         model=model,
         version=part.version,
-        source=Source(part.source.uri, part.source.digest),
+        source=Source(part.source.uri, part.source.digest, part.source.credentials),
         workers=part.workers.min,
         batching=Batching(
             _or(part.batching.max_size, limits.batch_size),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flambeau_runtime.errors import (
     ArchiveInvalid,
+    CredentialsMissing,
     DigestMismatch,
     LoadFailed,
+    RequirementsFailed,
     RuntimeFault,
     SourceUnavailable,
 )
@@ -17,14 +19,16 @@ LOG_TAIL_CHARACTERS = 2048
 REASONS: tuple[tuple[type[RuntimeFault], str], ...] = (
     (DigestMismatch, "DigestMismatch"),
     (ArchiveInvalid, "ArchiveInvalid"),
+    (CredentialsMissing, "CredentialsMissing"),
     (SourceUnavailable, "FetchFailed"),
+    (RequirementsFailed, "RequirementsFailed"),
 )
 """The first that fits; LoadFailed brings its own."""
 
 
 def failure_of(error: Exception, live: LiveVersion | None, attempts: int) -> Failure:
     """Return what to tell of an error; without lines of its own it gets those of the workers."""
-    tail = error.log_tail if isinstance(error, LoadFailed) else ""
+    tail = error.log_tail if isinstance(error, LoadFailed | RequirementsFailed) else ""
     if not tail and live is not None:
         tail = live.log_tail()
     message = str(error) or type(error).__name__

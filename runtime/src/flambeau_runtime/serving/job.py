@@ -6,10 +6,13 @@ import asyncio
 import logging
 from typing import Protocol
 
-from flambeau_runtime.errors import DeadlineExceeded, RuntimeFault
+from flambeau_runtime.errors import DeadlineExceeded, PredictionFailed, RuntimeFault
 from flambeau_runtime.protocol import Region
 
 log = logging.getLogger(__name__)
+
+LONGEST_JOINED = 256 * 1024 * 1024
+"""Bytes: whoever wants all pieces of a streamed answer in one must be able to hold them."""
 
 BROKEN_REPLY = "a reply broke while it took the end of its job"
 
@@ -19,7 +22,7 @@ class Payload:
 
     `headers` is the client's own block, `b"Name: value\r\n"` per header. `region` is the place in
     the shared arena where the body lies, and `body` its view; None when the body travels through
-    the socket.
+    the socket. `spelling` says what else the path means (`protocol.WITHOUT_PATH`, `WITH_QUERY`).
     """
 
     __slots__ = (
@@ -30,6 +33,7 @@ class Payload:
         "headers",
         "region",
         "request_id",
+        "spelling",
         "url_path",
     )
 
@@ -42,6 +46,7 @@ class Payload:
         url_path: str = "",
         explain: bool = False,  # noqa: FBT001, FBT002, RUF100  positional: built once per request
         describe: bool = False,  # noqa: FBT001, FBT002, RUF100
+        spelling: int = 0,
     ) -> None:
         self.request_id = request_id
         self.headers = headers
@@ -50,6 +55,7 @@ class Payload:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
+        self.spelling = spelling
         self.region: Region | None = None
 
 
@@ -72,13 +78,34 @@ class Prediction:
 
 
 class Reply(Protocol):
-    """Whoever waits for a job. One of the two is called, exactly once, on the loop."""
+    """Whoever waits for a job: any number of pieces, then exactly one end, all on the loop.
+
+    A reply whose reader is slow says `job.hold()`, and `job.go_on()` when there is room again:
+    meanwhile the handler that makes the pieces is held up. One whose reader left says
+    `job.abandon()`.
+    """
+
+    def part(self, job: Job, prediction: Prediction) -> None:
+        """Take a piece of a streamed answer; the first one brings status and headers for all."""
 
     def answered(self, job: Job, prediction: Prediction) -> None:
-        """Take the prediction."""
+        """Take the prediction; after pieces, the last of them."""
 
     def failed(self, job: Job, fault: RuntimeFault) -> None:
-        """Take the reason why there is none."""
+        """Take the reason why there is none; after pieces, why the rest will not come."""
+
+
+class Feed(Protocol):
+    """Where a streamed answer comes from."""
+
+    def hold(self, job: Job) -> None:
+        """Let no more pieces come until told to go on."""
+
+    def go_on(self, job: Job) -> None:
+        """Let pieces come again."""
+
+    def left(self, job: Job) -> None:
+        """Take note that nobody waits for this job any more."""
 
 
 class Job:
@@ -88,7 +115,8 @@ class Job:
 
     Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while
     they had it; `alone` says that it must not share a batch any more, `named` that its caller named
-    the version.
+    the version; `feed` is where its pieces come from, once there has been one: from then on it is
+    never handed to another worker.
     """
 
     __slots__ = (
@@ -96,6 +124,7 @@ class Job:
         "deadline",
         "deaths",
         "ended",
+        "feed",
         "named",
         "payload",
         "queued_at",
@@ -120,6 +149,26 @@ class Job:
         self.deaths = 0
         self.alone = False
         self.ended = False
+        self.feed: Feed | None = None
+
+    def part(self, prediction: Prediction, feed: Feed) -> None:
+        """Pass a piece on; `feed` is told when the reader is slow or leaves."""
+        if not self.ended:
+            self.feed = feed
+            try:
+                self.reply.part(self, prediction)
+            except Exception:
+                log.exception(BROKEN_REPLY)
+
+    def hold(self) -> None:
+        """Hold the pieces up: the reader is slow."""
+        if self.feed is not None and not self.ended:
+            self.feed.hold(self)
+
+    def go_on(self) -> None:
+        """Let the pieces come again."""
+        if self.feed is not None and not self.ended:
+            self.feed.go_on(self)
 
     def resolve(self, prediction: Prediction) -> None:
         """End with a prediction."""
@@ -140,8 +189,11 @@ class Job:
                 log.exception(BROKEN_REPLY)
 
     def abandon(self) -> None:
-        """End because nobody waits any more; nothing is called."""
-        self.ended = True
+        """End because nobody waits any more; no reply is called."""
+        if not self.ended:
+            self.ended = True
+            if self.feed is not None:
+                self.feed.left(self)
 
 
 class Accepts(Protocol):
@@ -152,16 +204,34 @@ class Accepts(Protocol):
 
 
 class _Answer:
-    """A reply that is awaited."""
+    """A reply that is awaited, and takes the pieces of a streamed answer together."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "parts", "size")
 
     def __init__(self, future: asyncio.Future[Prediction]) -> None:
         self.future = future
+        self.parts: list[Prediction] = []
+        self.size = 0
+
+    def part(self, job: Job, prediction: Prediction) -> None:
+        self.parts.append(prediction)
+        self.size += len(prediction.body)
+        if self.size > LONGEST_JOINED:
+            self.parts.clear()
+            job.abandon()
+            too_long = f"The pieces of the answer are longer than {LONGEST_JOINED} bytes together."
+            self.failed(job, PredictionFailed(too_long))
 
     def answered(self, job: Job, prediction: Prediction) -> None:  # noqa: ARG002  the reply's interface
         if not self.future.done():
-            self.future.set_result(prediction)
+            self.future.set_result(self._whole(prediction))
+
+    def _whole(self, last: Prediction) -> Prediction:
+        if not self.parts:
+            return last
+        first = self.parts[0]
+        body = b"".join(part.body for part in [*self.parts, last])
+        return Prediction(first.status, first.phrase, first.headers, body)
 
     def failed(self, job: Job, fault: RuntimeFault) -> None:  # noqa: ARG002  the reply's interface
         if not self.future.done():

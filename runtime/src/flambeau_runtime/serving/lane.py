@@ -13,7 +13,7 @@ from flambeau_runtime.errors import DeadlineExceeded, PredictionFailed, RuntimeF
 from flambeau_runtime.protocol import Answered, Garbage
 from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.job import Job, Prediction
-from flambeau_runtime.serving.link import WorkerLink, row_fault
+from flambeau_runtime.serving.link import Link, row_fault
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,9 @@ ROW_OVERHEAD_BYTES = 256 * 1024
 """Room in a frame for the headers of one row."""
 
 LAST_BATCH_ID = 2**32 - 1
+
+BY_ITS_OWN_WISH = 0.999
+"""A deadline nearer than this share of the model's timeout was set by the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,14 @@ class Lane:
     then already let go of its jobs and closed the link. It is not called after `close()`.
     """
 
+    last_id = LAST_BATCH_ID
+
     __slots__ = (
         "_batch",
+        "_cancelled",
         "_drained",
+        "_heard_at",
+        "_held",
         "_number",
         "_open",
         "_sent_at",
@@ -59,7 +67,7 @@ class Lane:
     def __init__(
         self,
         queue: JobQueue,
-        link: WorkerLink,
+        link: Link,
         on_end: Callable[[LaneEnd], None],
         max_response_bytes: int,
     ) -> None:
@@ -71,7 +79,10 @@ class Lane:
         self.busy_s = 0.0  # time with a batch in flight, for saturation
         self._batch: list[Job] = []
         self._number = 0
+        self._cancelled = 0  # the batch of which the worker was told that nobody waits
         self._sent_at = 0.0
+        self._heard_at = 0.0  # when the last pieces came that somebody waited for
+        self._held: set[Job] = set()  # those in flight whose readers are slow
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
         self._drained: asyncio.Event | None = None
@@ -93,7 +104,7 @@ class Lane:
         now = time.monotonic()
         self._batch = batch
         self._sent_at = now
-        self._number = number = self._number + 1 if self._number < LAST_BATCH_ID else 1
+        self._number = number = self._number + 1 if self._number < self.last_id else 1
         due = now + self.queue.spec.timeouts.response_s
         for job in batch:
             job.sent_at = now
@@ -113,7 +124,8 @@ class Lane:
     def close(self) -> None:
         """Detach, give a batch in flight back to the queue, close the link: the worker exits."""
         if self._open:
-            jobs = self._let_go()
+            stopped = WorkerLost("Worker died. It was stopped before the end of the stream.")
+            jobs = self._end_streams(self._let_go(), stopped)
             if jobs:
                 self.queue.again([jobs])
         self.link.close()
@@ -121,7 +133,7 @@ class Lane:
     # what the link calls
 
     def frame_limit(self) -> int:
-        """Return how many bytes an END frame may have."""
+        """Return how many bytes a PART or END frame may have."""
         rows = max(len(self._batch), 1)
         return min(rows * (self.max_response_bytes + ROW_OVERHEAD_BYTES), protocol.MAX_FRAME_BYTES)
 
@@ -146,6 +158,18 @@ class Lane:
                 counters.answered(row[0], now - queued_at, waited_s, job.named)
                 job.resolve(Prediction(*row))
 
+    def parted(self, batch: int, rows: list[Answered]) -> None:
+        """Pass on pieces of the answers of the batch in flight."""
+        jobs = self._batch
+        if batch != self._number or len(rows) != len(jobs):
+            raise Garbage(f"{len(rows)} pieces of batch {batch}, not {len(jobs)} of {self._number}")
+        now = time.monotonic()
+        if not all(job.ended for job in jobs):
+            self._heard_at = now  # pieces that nobody waits for buy the worker no time
+        for job, row in zip(jobs, rows, strict=True):
+            self._part(job, row, now)
+        self._cancel_if_unwanted()
+
     def faulted(self, batch: int, fault: PredictionFailed) -> None:
         """Fail the jobs of the batch in flight: the handler raised."""
         jobs = self._batch
@@ -158,10 +182,59 @@ class Lane:
     def lost(self, fault: WorkerLost) -> None:
         """Hand the batch on, or find the row that kills workers; then tell the end."""
         jobs = self._let_go()
-        poisoned = self._sort_out(jobs, fault)
+        poisoned = self._sort_out(self._end_streams(jobs, fault), fault)
         self.on_end(LaneEnd(fault, len(jobs), poisoned))
 
+    # what a streaming job calls
+
+    def hold(self, job: Job) -> None:
+        """Read no more of what the worker says: its handler waits with the next piece."""
+        if job in self._batch:
+            self._held.add(job)
+            self.link.pause()
+
+    def go_on(self, job: Job) -> None:
+        """Read again, once no reader of the batch is slow."""
+        if job in self._held:
+            self._held.discard(job)
+            self._heard_at = time.monotonic()
+            if not self._held:
+                self.link.resume()
+
+    def left(self, job: Job) -> None:
+        """Hold nobody up for a reader who left; tell the worker when it was the last."""
+        self.go_on(job)
+        self._cancel_if_unwanted()
+
     # inside
+
+    def _part(self, job: Job, row: Answered, now: float) -> None:
+        if job.ended or row[0] == protocol.ROW_ABSENT:
+            return
+        if row[0] == protocol.ROW_FAULT:
+            self._fail(job, row_fault(row[3]), now)
+            return
+        if job.feed is None:
+            self._unbind(job)
+        job.part(Prediction(*row), self)
+
+    def _unbind(self, job: Job) -> None:
+        """Have the model's timeout hold between pieces; a deadline of the client's own stays."""
+        if job.deadline - job.queued_at >= BY_ITS_OWN_WISH * self.queue.spec.timeouts.response_s:
+            job.deadline = float("inf")
+
+    def _cancel_if_unwanted(self) -> None:
+        if self._cancelled == self._number or not all(job.ended for job in self._batch):
+            return
+        if self._batch:
+            self._cancelled = self._number
+            self.link.send([protocol.frame(protocol.Kind.CANCEL, self._number)])
+
+    def _end_streams(self, jobs: list[Job], fault: RuntimeFault) -> list[Job]:
+        """Fail the jobs of which the client has had a part; return those to be tried again."""
+        begun = [job for job in jobs if job.feed is not None]
+        self._give_up(begun, fault)
+        return [job for job in jobs if job.feed is None]
 
     def _over(self) -> float:
         """Take note that the batch in flight is over; the worker may be busy again on return."""
@@ -171,6 +244,9 @@ class Lane:
         self.busy_s += spent
         self.batches += 1
         self._batch = []
+        if self._held:
+            self._held.clear()
+            self.link.resume()
         if self._drained is not None:
             self._drained.set()
         self.queue.finished(self, jobs, spent, now)
@@ -185,7 +261,7 @@ class Lane:
     def _let_go(self) -> list[Job]:
         """Detach and return the jobs in flight that somebody still waits for."""
         self._open = False
-        self.queue.detach(self)
+        self.queue.detach(self, lost=True)
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -205,7 +281,7 @@ class Lane:
         if not jobs:
             return 0
         deaths = jobs[0].deaths
-        retry = self.queue.spec.retry_on_crash
+        retry = self.queue.retries
         if retry and deaths == 1:
             self.queue.again([jobs])
         elif retry and len(jobs) > 1:
@@ -236,7 +312,9 @@ class Lane:
             return  # the next batch arms it again: one timer serves thousands of batches
         now = time.monotonic()
         timeout_s = self.queue.spec.timeouts.response_s
-        dead_at = self._sent_at + timeout_s
+        if self._held:
+            self._heard_at = now  # a reader is late, and its connection has a bound of its own
+        dead_at = max(self._sent_at, self._heard_at) + timeout_s
         if now >= dead_at:
             self._kill(DeadlineExceeded(self.queue.spec.model, timeout_s))
             return
@@ -247,6 +325,8 @@ class Lane:
                 self._fail(job, late, now)
             elif not job.ended:
                 due = min(due, job.deadline)
+        if self._heard_at > self._sent_at:
+            self._cancel_if_unwanted()
         self._watch_until(due, now)
 
     def _kill(self, fault: DeadlineExceeded) -> None:

@@ -51,6 +51,9 @@ class Receiver(Protocol):
     def ended(self, batch: int, rows: list[Answered]) -> None:
         """Take the answers of a batch; raise Garbage when they are not of the one in flight."""
 
+    def parted(self, batch: int, rows: list[Answered]) -> None:
+        """Take pieces of the answers of a batch; raise Garbage as above."""
+
     def faulted(self, batch: int, fault: PredictionFailed) -> None:
         """Take the fault of a whole batch; raise Garbage as above."""
 
@@ -58,7 +61,25 @@ class Receiver(Protocol):
         """Take the end of the worker."""
 
     def frame_limit(self) -> int:
-        """Return how many bytes an END frame may have."""
+        """Return how many bytes a PART or END frame may have."""
+
+
+class Link(Protocol):
+    """The part of a link that a lane uses."""
+
+    receiver: Receiver | None
+
+    def send(self, parts: Sequence[Buffer]) -> None:
+        """Write one frame."""
+
+    def pause(self) -> None:
+        """Read no more."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def close(self) -> None:
+        """Close the socket without telling anyone."""
 
 
 class WorkerLink(asyncio.Protocol):
@@ -83,6 +104,8 @@ class WorkerLink(asyncio.Protocol):
         self._rest: bytes | bytearray = b""
         self._wanted = 0  # bytes until the frame that has begun is whole
         self._over = False
+        self._paused = False
+        self._pinged: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """Put the socket on the loop."""
@@ -119,9 +142,34 @@ class WorkerLink(asyncio.Protocol):
         else:
             self._transport.writelines(parts)
 
+    async def settle(self) -> None:
+        """Have the worker, which is idle, say what its handler has measured; return when it has."""
+        if self._over or self._transport is None:
+            return
+        if self._pinged is None or self._pinged.done():
+            self._pinged = asyncio.get_running_loop().create_future()
+            self._transport.write(protocol.frame(Kind.PING, 0))
+        await asyncio.shield(self._pinged)
+
+    def pause(self) -> None:
+        """Read no more: the worker's writing will block once the socket is full.
+
+        Its death is then seen by its process alone.
+        """
+        if not self._paused and not self._over and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._paused and not self._over and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
     def close(self) -> None:
         """Close the socket without telling anyone; the worker sees EOF and exits."""
         self._over = True
+        self._answered_ping()
         self.receiver = None
         if self._transport is not None:
             self._transport.abort()
@@ -186,7 +234,7 @@ class WorkerLink(asyncio.Protocol):
 
     def _check_length(self, kind: int, length: int) -> None:
         limit = protocol.SMALL_FRAME_BYTES
-        if kind == Kind.END and self.receiver is not None:
+        if kind in {Kind.END, Kind.PART} and self.receiver is not None:
             limit = self.receiver.frame_limit()
         if length > limit:
             raise Garbage(f"a frame of {length} bytes where {limit} are the most")
@@ -197,12 +245,20 @@ class WorkerLink(asyncio.Protocol):
             receiver.ended(batch, protocol.unpack_end(payload))
         elif kind == Kind.METRICS:
             self._on_metrics(_json(payload, list))
+        elif kind == Kind.PART and receiver is not None:
+            receiver.parted(batch, protocol.unpack_end(payload))
         elif kind == Kind.FAULT and receiver is not None:
             receiver.faulted(batch, read_fault(_json(payload, dict)))
         elif kind in {Kind.LOADED, Kind.FAULT} and self._loading is not None:
             self._loaded(Kind(kind), _json(payload, dict))
-        elif kind != Kind.PONG:
+        elif kind == Kind.PONG and self._pinged is not None:
+            self._answered_ping()
+        else:
             raise Garbage(f"a frame of kind {kind} that nobody asked for")
+
+    def _answered_ping(self) -> None:
+        if self._pinged is not None and not self._pinged.done():
+            self._pinged.set_result(None)
 
     def _loaded(self, kind: Kind, message: dict[str, Any]) -> None:
         loading = self._loading
@@ -219,6 +275,7 @@ class WorkerLink(asyncio.Protocol):
         if self._over:
             return
         self._over = True
+        self._answered_ping()
         if self._transport is not None:
             self._transport.abort()
         # The exit code is known only once the process has been reaped, after this answer.

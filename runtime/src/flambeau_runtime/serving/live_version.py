@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.errors import LoadFailed, ModelNotReady, NoWorker
-from flambeau_runtime.serving.batching import JobQueue
+from flambeau_runtime.errors import NO_WORKER, LoadFailed, ModelNotReady, NoWorker
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
+from flambeau_runtime.serving.modes import USUAL_HEADERS, SequenceHeaders, read_mode
 from flambeau_runtime.serving.observed import Failure, WorkerCounts, WorkerFacts
+from flambeau_runtime.serving.queues import make_queue
 from flambeau_runtime.serving.staffing import LEAVING, PlaceFacts, staff
 from flambeau_runtime.serving.worker_place import WorkerPlace
 from flambeau_runtime.serving.worker_state import WorkerState
@@ -25,11 +26,6 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 GETTING_READY = frozenset({WorkerState.STARTING, WorkerState.LOADING, WorkerState.BACKING_OFF})
 """A worker that backs off after a death will be started: it counts as starting."""
 
-NO_WORKER = (
-    "has no worker to serve inference request. Please use scale workers API to add workers. "
-    "If this is a sequence inference, please check if it is closed, or expired; "
-    "or exceeds maxSequenceJobQueueSize"
-)
 UNLOADING = "is being unloaded."
 
 
@@ -46,11 +42,13 @@ class LiveVersion:
         employ: Callable[[LiveVersion], WorkerPlace],
         changed: Callable[[], None],
         counters: Counters | None = None,
+        sequence_headers: SequenceHeaders = USUAL_HEADERS,
     ) -> None:
         self.spec = spec
         self.package = package
+        self.mode = read_mode(package.config)
         self.counters = counters or Counters()
-        self.queue = JobQueue(spec, self.counters)
+        self.queue = make_queue(spec, self.counters, self.mode, sequence_headers)
         self.places: list[WorkerPlace] = []
         self._employ = employ
         self._changed = changed
@@ -67,10 +65,13 @@ class LiveVersion:
 
         Raises:
             QueueFull: the queue has no room.
-            ModelNotReady: no worker is wanted, the version failed for good, or it is being drained.
+            ModelNotReady: no worker is wanted, the version failed for good, or it is being drained;
+                NoTicket and SequenceRefused when the model limits what it takes.
         """
         if self._refusal is not None:
             raise self._not_ready()
+        if self.mode.client_timeout_s is not None:
+            job.deadline = min(job.deadline, job.queued_at + self.mode.client_timeout_s)
         self.queue.submit(job)
 
     # wishes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ class Birth:
     additions: Mapping[str, str]  # on top of the front's environment
     threads: int
     may_fork: bool  # nothing of it has to be set before torch is imported
+    python: str  # the interpreter, where it is executed
     wants_torch: bool  # worth to wait for the template's import of it
 
 
@@ -40,20 +40,18 @@ class Spawner:
         Raises:
             OSError: the machine has no room for another process.
         """
-        life_end, lifeline = os.pipe()
-        output, output_end = os.pipe()
+        (life_end, lifeline), (output, output_end), (errors, errors_end) = _pipes(3)
         arena = [] if arena_fd is None else [arena_fd]
+        theirs = [sock.fileno(), life_end, output_end, errors_end, *arena]
         try:
-            return await self._start(
-                birth, _Ends([sock.fileno(), life_end, output_end, *arena], output, lifeline)
-            )
+            return await self._start(birth, _Ends(theirs, output, errors, lifeline))
         except BaseException:
-            os.close(output)
-            os.close(lifeline)
+            for fd in (output, errors, lifeline):
+                os.close(fd)
             raise
         finally:
-            os.close(life_end)
-            os.close(output_end)
+            for fd in (life_end, output_end, errors_end):
+                os.close(fd)
 
     async def _start(self, birth: Birth, ends: _Ends) -> WorkerProcess:
         template = self._template
@@ -69,8 +67,8 @@ class Spawner:
         return self._execute(birth, ends)
 
     def _execute(self, birth: Birth, ends: _Ends) -> WorkerProcess:
-        sock, life, output, *arena = ends.theirs
-        command = [sys.executable, "-P", "-m", "flambeau_runtime.worker"]
+        sock, life, output, errors, *arena = ends.theirs
+        command = [birth.python, "-P", "-m", "flambeau_runtime.worker"]
         command += ["--fd", str(sock), "--lifeline-fd", str(life)]
         for fd in arena:
             command += ["--arena-fd", str(fd)]
@@ -81,7 +79,7 @@ class Spawner:
             pass_fds=[sock, life, *arena],
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=output,
+            stderr=errors,
             start_new_session=True,
         )
         process = ends.process(child.pid, birth.name)
@@ -89,13 +87,26 @@ class Spawner:
         return process
 
 
+def _pipes(count: int) -> list[tuple[int, int]]:
+    """Return so many pipes, or leave none open."""
+    made: list[tuple[int, int]] = []
+    try:
+        made.extend(os.pipe() for _ in range(count))
+    except OSError:
+        for fd in (end for pipe in made for end in pipe):
+            os.close(fd)
+        raise
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class _Ends:
     """The descriptors of one spawn: `theirs` go to the worker, the others stay."""
 
-    theirs: list[int]  # socket, lifeline, output, and the arena if any
+    theirs: list[int]  # socket, lifeline, stdout, stderr, and the arena if any
     output: int
+    errors: int
     lifeline: int
 
     def process(self, pid: int, name: str) -> WorkerProcess:
-        return WorkerProcess(pid, self.output, self.lifeline, WorkerOutput(name))
+        return WorkerProcess(pid, self.output, self.lifeline, WorkerOutput(name), self.errors)

@@ -1,4 +1,4 @@
-"""The models that are served from the start, as `--models` and `load_models` name them."""
+"""The models that are served from the start: a snapshot's, or what `load_models` names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.cpu_share import usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.registration import Asked
+from flambeau_runtime.serving.snapshot import restored
 from flambeau_runtime.serving.steps import Key, Stage
-from flambeau_runtime.settings import Settings
+from flambeau_runtime.settings import ModelDefaults, Settings
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,18 @@ def workers_at_start(settings: Settings) -> int:
     return settings.workers_per_model or len(settings.devices) or max(1, int(usable_cpus()))
 
 
+def has_start_models(settings: Settings) -> bool:
+    """Return whether anything is served from the start."""
+    return bool(settings.load_models if settings.snapshot is None else settings.snapshot)
+
+
+def count_start_workers(settings: Settings) -> int:
+    """Return how many workers there will be from the start, as far as the settings can tell."""
+    if settings.snapshot is None:
+        return len(settings.load_models) * workers_at_start(settings)
+    return sum(saved.min_workers or 0 for saved in settings.snapshot)
+
+
 class StartModels:
     """Asks for every start-up model; one that cannot be served is logged and keeps nobody waiting.
 
@@ -68,24 +81,41 @@ class StartModels:
 
     async def ask_for_all(self) -> None:
         """Return when each has a queue that takes requests, or has failed."""
-        for name, archive in named_archives(self._settings):
-            await self._ask_for(name, archive)
+        snapshot = self._settings.snapshot
+        if snapshot is None:
+            for name, archive in named_archives(self._settings):
+                await self._ask_for(name, archive)
+        else:
+            for saved in snapshot:
+                await self._restore(saved)
         while any(self._is_on_its_way(key) for key in self.keys):
             revision = self._catalogue.revision
             await self._catalogue.wait_changed(revision, LOOK_AGAIN_S)
 
     async def _ask_for(self, name: str | None, archive: str) -> None:
-        asked = Asked(url=archive, model=name, workers=workers_at_start(self._settings))
+        asked = Asked(
+            url=archive, model=name, workers=workers_at_start(self._settings), at_startup=True
+        )
         try:
             spec = await registration.prepare(asked, self._store, self._settings)
             self._want(spec)
         except RuntimeFault as fault:
             log.error("model not loaded", extra={"archive": archive, "why": str(fault)})  # noqa: TRY400  a sentence tells more than our own stack
 
-    def _want(self, spec: VersionSpec) -> None:
+    async def _restore(self, saved: ModelDefaults) -> None:
+        archive = saved.archive or ""
+        asked = Asked(url=archive, model=saved.model)
+        try:
+            spec = await registration.prepare(asked, self._store, self._settings)
+            self._want(restored(spec, saved), is_default=saved.is_default)
+        except RuntimeFault as fault:
+            log.error("model not restored", extra={"archive": archive, "why": str(fault)})  # noqa: TRY400  a sentence tells more than our own stack
+
+    def _want(self, spec: VersionSpec, *, is_default: bool = False) -> None:
         wanted = edits.with_version(self._catalogue.wanted, spec)
-        if self._is_declared_default(spec):
+        if is_default or self._is_declared_default(spec):
             wanted = edits.with_default(wanted, spec.model, spec.version)
+        self._catalogue.at_start.add(spec.model)
         self._converger.want(wanted)
         self.keys.add((spec.model, spec.version))
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
+from flambeau_runtime.archive.fetch import credentials
+from flambeau_runtime.archive.model_config import read_model_config
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.serving import crash_budget, placement, torch_need, worker_environment
+from flambeau_runtime.serving import placement, torch_need, worker_environment
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
+from flambeau_runtime.serving.modes import SequenceHeaders, read_mode
 from flambeau_runtime.serving.spawn import Birth, Spawner
 from flambeau_runtime.serving.template_link import TemplateLink
 from flambeau_runtime.serving.worker_place import Site, WorkerPlace
@@ -28,10 +33,16 @@ NO_ERROR = (None, None, None)
 
 
 def without_hidden(environment: Mapping[str, str], hidden: str | None) -> dict[str, str]:
-    """Return what workers may see: no variable whose whole name matches the expression."""
-    if hidden is None:
-        return dict(environment)
-    return {name: value for name, value in environment.items() if not re.fullmatch(hidden, name)}
+    """Return what workers may see.
+
+    No variable whose whole name matches the expression, and none that opens the sources of
+    archives: a handler is code from there.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not credentials.is_hidden(name) and not (hidden and re.fullmatch(hidden, name))
+    }
 
 
 class Supervisor:
@@ -57,8 +68,14 @@ class Supervisor:
         self._telemetry = telemetry
         seen = os.environ if environment is None else environment
         self._environment = without_hidden(seen, settings.hidden_env)
+        self._environment |= worker_environment.told(settings)
         self._lives: list[LiveVersion] = []
         self._sites: dict[LiveVersion, Site] = {}
+        self._sequence_headers = SequenceHeaders(
+            settings.sequence_id_header,
+            settings.sequence_start_header,
+            settings.sequence_end_header,
+        )
         self._numbers = count(settings.first_worker_id)
         self._tasks = asyncio.TaskGroup()
         self._template: TemplateLink | None = None
@@ -105,7 +122,9 @@ class Supervisor:
             self._telemetry.asked_of(spec.model, DEFAULT_VERSION),
             self._telemetry.recorder,
         )
-        live = LiveVersion(spec, package, self._employ, self._tell, counters)
+        live = LiveVersion(
+            spec, package, self._employ, self._tell, counters, self._sequence_headers
+        )
         self._sites[live] = self._site(live)
         self._lives.append(live)
         live.apply(spec)
@@ -118,6 +137,13 @@ class Supervisor:
         if live in self._lives:
             self._lives.remove(live)
             del self._sites[live]
+
+    async def settle(self, timeout_s: float) -> None:
+        """Have every idle worker say what its handler has measured, or wait no longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as asking:
+                for place in self._places():
+                    asking.create_task(place.settle())
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of all workers that exist now."""
@@ -141,17 +167,18 @@ class Supervisor:
             callback()
 
     def _employ(self, live: LiveVersion) -> WorkerPlace:
-        allowed = placement.permitted(self._settings.devices, live.package.config)
-        taken = Counter(place.device for place in self._places() if place.device is not None)
-        device = placement.least_loaded(allowed, taken)
-        place = WorkerPlace(next(self._numbers), live.spec, device, self._sites[live])
+        config = read_model_config(live.package.config)
+        allowed = placement.permitted(self._settings.devices, config)
+        taken = Counter(device for place in self._places() for device in place.devices)
+        devices = placement.least_loaded(allowed, taken, config.devices_per_worker)
+        place = WorkerPlace(next(self._numbers), live.spec, devices, self._sites[live])
         self._tasks.create_task(place.run(), name=place.name)
         return place
 
     def _site(self, live: LiveVersion) -> Site:
-        window_s = live.package.config.get("maxRetryTimeoutInSec")
         return Site(
             queue=live.queue,
+            mode=live.mode,
             spawner=self._spawner,
             telemetry=self._telemetry,
             load_message=partial(self._load_message, live.package),
@@ -159,34 +186,51 @@ class Supervisor:
             changed=live.changed,
             forgive=live.forgive,
             max_response_bytes=self._settings.limits.max_response_bytes,
-            retry_window_s=window_s if isinstance(window_s, int) else crash_budget.WINDOW_S,
+            retry_window_s=read_model_config(live.package.config).max_retry_timeout_s,
         )
 
-    def _birth(self, package: Package, spec: VersionSpec, device: int | None, name: str) -> Birth:
+    def _birth(
+        self, package: Package, spec: VersionSpec, devices: tuple[int, ...], name: str
+    ) -> Birth:
         planned = sum(live.spec.workers for live in self._lives)
         share = threads_per_worker(usable_cpus(), max(planned, self.expected_workers))
         threads = worker_environment.thread_count(self._environment, share)
+        own = package.environment
         return Birth(
             name=name,
             directory=str(package.directory),
             wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
-            additions=worker_environment.additions(
-                self._environment, spec.env, threads, self._visible(device)
+            additions=worker_environment.for_sequences(self._environment, self._sequence_headers)
+            | worker_environment.additions(
+                self._environment,
+                spec.env,
+                threads,
+                {**self._visible(package, devices), **worker_environment.packages(own)},
             ),
             threads=threads,
-            may_fork=not spec.env and not self._settings.devices,
+            may_fork=not spec.env
+            and not self._settings.devices
+            and (own is None or own.suits_a_fork),
+            python=str(own.python) if own and own.python else sys.executable,
         )
 
-    def _visible(self, device: int | None) -> str | None:
-        """Return CUDA_VISIBLE_DEVICES: the worker's own device, or all, or nothing to be said."""
-        if not self._settings.devices or self._settings.device_visibility == "all":
-            return None
-        return "" if device is None else str(device)
+    def _visible(self, package: Package, devices: tuple[int, ...]) -> Mapping[str, str]:
+        """Return the variables that show a worker its own devices; none where it may see all."""
+        if not self._settings.devices or not self._sees_its_own(package):
+            return {}
+        return worker_environment.visibility(self._environment, devices)
+
+    def _sees_its_own(self, package: Package) -> bool:
+        # TorchServe, too, shows a worker of several devices no others.
+        several = read_model_config(package.config).parallel_level > 0
+        return several or self._settings.device_visibility != "all"
 
     def _load_message(
-        self, package: Package, spec: VersionSpec, device: int | None
+        self, package: Package, spec: VersionSpec, devices: tuple[int, ...]
     ) -> dict[str, Any]:
-        own = device is not None and self._settings.device_visibility != "all"
+        device = devices[0] if devices else None
+        own = device is not None and self._sees_its_own(package)
+        mode = read_mode(package.config)
         return {
             "model": spec.model,
             "version": spec.version,
@@ -196,10 +240,13 @@ class Supervisor:
             "modelConfig": dict(package.config),
             "batchSize": spec.batching.max_size,
             "splitJsonArrays": spec.split_json_arrays,
+            "continuousBatching": mode.continuous,
+            "asyncCommunication": mode.concurrent,
             "gpuId": 0 if own else device,
             "deviceType": "cpu" if device is None else "gpu",
             "decodeInputRequest": self._settings.decode_input_request,
             "limitMaxImagePixels": self._settings.limit_max_image_pixels,
+            "envelope": self._settings.envelope,
             "maxResponseBytes": self._settings.limits.max_response_bytes,
             "everyMeasurement": self._telemetry.recorder is not None,
         }

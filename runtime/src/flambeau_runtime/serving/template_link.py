@@ -35,7 +35,10 @@ class TemplateGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ForkOrder:
-    """What the template gives a child; the descriptors are socket, lifeline, output, arena."""
+    """What the template gives a child.
+
+    The descriptors are socket, lifeline, stdout, stderr, and the arena if any.
+    """
 
     directory: str
     environment: Mapping[str, str]

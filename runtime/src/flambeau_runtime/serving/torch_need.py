@@ -15,7 +15,8 @@ def wants_torch(directory: Path, handler: str) -> bool:
     The answer is only about time: a model of another library need not wait for the template's
     import of torch, but is executed at once; where the guess is wrong, its worker imports torch.
     """
-    if not (directory / handler.partition(":")[0]).is_file():
+    file = handler.partition(":")[0]
+    if not ((directory / file).is_file() or (directory / f"{file}.py").is_file()):
         return True  # a default handler's name
     return any(map(_mentions_torch, islice(directory.rglob("*.py"), MOST_FILES)))
 

@@ -12,6 +12,9 @@ TAIL_BYTES = 2048
 LINES_PER_S = 200.0
 BURST_LINES = 1000.0
 LINE_BYTES = 8192  # longer lines are cut there
+STDOUT, STDERR = "stdout", "stderr"
+LEVELS = {STDOUT: logging.INFO, STDERR: logging.WARNING}
+"""As TorchServe logs them, each under its own name."""
 
 log = logging.getLogger(__name__)
 model_log = logging.getLogger(MODEL_OUTPUT)
@@ -61,45 +64,47 @@ class WorkerOutput:
         self._worker = worker
         self._tail = Tail()
         self._rate = LineRate()
-        self._partial = b""
+        self._partial = {STDOUT: b"", STDERR: b""}
         self._dropped = 0
 
-    def feed(self, chunk: bytes, now: float) -> None:
+    def feed(self, chunk: bytes, now: float, stream: str = STDOUT) -> None:
         """Keep the end of the chunk, and log its lines as long as the rate allows."""
         self._tail.feed(chunk)
         allowance = self._rate.allowance(now)
         if allowance < 1:
             # Not split: a worker that prints a gigabyte costs the front little but the reading.
             self._dropped += chunk.count(b"\n")
-            self._partial = b""
+            self._partial[stream] = b""
             return
-        *lines, rest = (self._partial + chunk).split(b"\n", allowance)
+        *lines, rest = (self._partial[stream] + chunk).split(b"\n", allowance)
         if len(lines) == allowance:
             self._dropped += rest.count(b"\n")
             rest = rest[rest.rfind(b"\n") + 1 :]
         if len(rest) > LINE_BYTES:
             lines.append(rest)
             rest = b""
-        self._partial = rest
+        self._partial[stream] = rest
         self._rate.left -= len(lines)
-        self._say(lines)
+        self._say(lines, stream)
 
     def close(self) -> None:
         """Log what is left without an end of line, and how many lines were not logged."""
-        self._say([self._partial] if self._partial else [])
+        for stream, rest in self._partial.items():
+            self._say([rest] if rest else [], stream)
         self._confess()
-        self._partial = b""
+        self._partial = dict.fromkeys(self._partial, b"")
 
     def tail(self) -> str:
         """Return the last lines."""
         return self._tail.text()
 
-    def _say(self, lines: Sequence[bytes]) -> None:
+    def _say(self, lines: Sequence[bytes], stream: str) -> None:
         if lines:
             self._confess()
+        thread = f"{self._worker}-{stream}"
         for line in lines:
             text = line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
-            model_log.info("%s", text, extra={"worker": f"{self._worker}-stdout"})
+            model_log.log(LEVELS[stream], "%s", text, extra={"worker": thread})
 
     def _confess(self) -> None:
         if self._dropped:

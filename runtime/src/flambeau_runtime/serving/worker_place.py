@@ -13,10 +13,13 @@ from typing import Any
 
 from flambeau_runtime.errors import DeadlineExceeded, LoadFailed, WorkerLost
 from flambeau_runtime.serving.batching import JobQueue
+from flambeau_runtime.serving.concurrent import Team
+from flambeau_runtime.serving.continuous import ContinuousLane
 from flambeau_runtime.serving.crash_budget import CrashBudget
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.lane import Lane, LaneEnd
 from flambeau_runtime.serving.link import WorkerLink, open_channel
+from flambeau_runtime.serving.modes import Mode
 from flambeau_runtime.serving.observed import Failure, WorkerFacts
 from flambeau_runtime.serving.spawn import Birth, Spawner
 from flambeau_runtime.serving.worker_process import WorkerProcess
@@ -40,10 +43,11 @@ class Site:
     """What all places of one version share."""
 
     queue: JobQueue
+    mode: Mode
     spawner: Spawner
     telemetry: Telemetry
-    load_message: Callable[[VersionSpec, int | None], dict[str, Any]]
-    birth: Callable[[VersionSpec, int | None, str], Birth]
+    load_message: Callable[[VersionSpec, tuple[int, ...]], dict[str, Any]]
+    birth: Callable[[VersionSpec, tuple[int, ...], str], Birth]
     changed: Callable[[], None]
     forgive: Callable[[], None]  # deaths turned out to be a row's fault, not the workers'
     max_response_bytes: int
@@ -53,10 +57,12 @@ class Site:
 class WorkerPlace:
     """One worker of one version. `run` is its life; everything else only looks or asks."""
 
-    def __init__(self, number: int, spec: VersionSpec, device: int | None, site: Site) -> None:
+    def __init__(
+        self, number: int, spec: VersionSpec, devices: tuple[int, ...], site: Site
+    ) -> None:
         self.number = number
         self.spec = spec
-        self.device = device
+        self.devices = devices  # none: the CPU
         self.state = WorkerState.STARTING
         self.failure: Failure | None = None  # since the last load that succeeded
         self.failed_at = 0.0
@@ -65,7 +71,8 @@ class WorkerPlace:
         self._site = site
         self._started_at = time.time()  # noqa: TID251  shown to people, never subtracted
         self._process: WorkerProcess | None = None
-        self._lane: Lane | None = None
+        self._lane: Lane | Team | None = None
+        self._link: WorkerLink | None = None
         self._busy_s = 0.0
         self._delay_s: float | None = None
         self._poke = asyncio.Event()
@@ -92,10 +99,16 @@ class WorkerPlace:
             str(self.number),
             self.pid,
             self.state.value,
-            self.device,
+            self.devices[0] if self.devices else None,
             self._started_at,
             memory_bytes,
         )
+
+    async def settle(self) -> None:
+        """Have an idle worker say what its handler has measured; a busy one will by itself."""
+        lane, link = self._lane, self._link
+        if isinstance(lane, Lane) and not lane.busy and link is not None:
+            await link.settle()
 
     def log_tail(self) -> str:
         """Return the last lines of the process that is here now, else of the last that failed."""
@@ -181,7 +194,7 @@ class WorkerPlace:
             lambda fault: _resolve(lost, LaneEnd(fault, 0)),
             self._site.telemetry.handler_measured,
         )
-        birth = self._site.birth(self.spec, self.device, self.name)
+        birth = self._site.birth(self.spec, self.devices, self.name)
         process: WorkerProcess | None = None
         try:
             process = await self._site.spawner.spawn(birth, channel.worker, channel.arena_fd)
@@ -200,7 +213,7 @@ class WorkerPlace:
 
     async def _load(self, link: WorkerLink) -> None:
         now = self._site.queue.spec  # batching and timeouts may have changed since this place began
-        message = self._site.load_message(replace(self.spec, batching=now.batching), self.device)
+        message = self._site.load_message(replace(self.spec, batching=now.batching), self.devices)
         await link.load(message, now.timeouts.startup_s)
 
     def _loaded(self, began: float) -> None:
@@ -219,7 +232,8 @@ class WorkerPlace:
     ) -> LaneEnd | None:
         if self.state is not WorkerState.READY:
             return None
-        lane = self._lane = Lane(
+        self._link = link
+        lane = self._lane = _lane_class(self._site.mode)(
             self._site.queue,
             link,
             lambda end: _resolve(lost, end),
@@ -238,7 +252,7 @@ class WorkerPlace:
                 await lane.drain()
         finally:
             lane.close()
-            self._lane = None
+            self._lane = self._link = None
             self._busy_s += lane.busy_s
             if lane.batches or asyncio.get_running_loop().time() - ready_at > PROVEN_S:
                 self.budget.reset()
@@ -299,6 +313,12 @@ class WorkerPlace:
     def _advance(self, event: WorkerEvent) -> None:
         self.state = advance(self.state, event)
         self._site.changed()
+
+
+def _lane_class(mode: Mode) -> type[Lane] | type[Team]:
+    if mode.concurrent:
+        return Team
+    return ContinuousLane if mode.continuous else Lane
 
 
 def _resolve(future: asyncio.Future[LaneEnd], end: LaneEnd) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flambeau_runtime.serving.worker_output import WorkerOutput
+from flambeau_runtime.serving.worker_output import STDERR, STDOUT, WorkerOutput
 
 READ_BYTES = 65_536
 LAST_READS = 32  # what a dead worker left in its pipe
@@ -25,20 +25,28 @@ class WorkerProcess:
     """A running process and its descriptors in the front.
 
     `exited` is resolved by whoever started it, with the exit code (negative: a signal) or None when
-    nobody can know it any more.
+    nobody can know it any more. Without an `errors_fd` both streams come along `output_fd`.
     """
 
     def __init__(
-        self, pid: int, output_fd: int, lifeline_fd: int | None, output: WorkerOutput
+        self,
+        pid: int,
+        output_fd: int,
+        lifeline_fd: int | None,
+        output: WorkerOutput,
+        errors_fd: int | None = None,
     ) -> None:
         self.pid = pid
         self.output = output
-        self._output_fd = output_fd
         self._lifeline_fd = lifeline_fd
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int | None] = self._loop.create_future()
-        os.set_blocking(output_fd, False)
-        self._loop.add_reader(output_fd, self._read)
+        self._streams = {output_fd: STDOUT}
+        if errors_fd is not None:
+            self._streams[errors_fd] = STDERR
+        for fd, stream in self._streams.items():
+            os.set_blocking(fd, False)
+            self._loop.add_reader(fd, self._read, fd, stream)
 
     def saw_exit(self, code: int | None) -> None:
         """Note the end; called by whoever started the process."""
@@ -75,28 +83,29 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Give the descriptors back; a process that still runs dies of it."""
-        if self._output_fd < 0:
+        streams, self._streams = self._streams, {}
+        if not streams:
             return
-        for _ in range(LAST_READS):
-            if not self._read():
-                break
-        self._loop.remove_reader(self._output_fd)
-        os.close(self._output_fd)
+        for fd, stream in streams.items():
+            for _ in range(LAST_READS):
+                if not self._read(fd, stream):
+                    break
+            self._loop.remove_reader(fd)
+            os.close(fd)
         if self._lifeline_fd is not None:
             os.close(self._lifeline_fd)
-        self._output_fd = -1
         self.output.close()
 
-    def _read(self) -> bool:
+    def _read(self, fd: int, stream: str) -> bool:
         """Take one piece of output; one per turn of the loop, so that a flood starves nobody."""
         try:
-            chunk = os.read(self._output_fd, READ_BYTES)
+            chunk = os.read(fd, READ_BYTES)
         except BlockingIOError:
             return False
         if not chunk:
-            self._loop.remove_reader(self._output_fd)
+            self._loop.remove_reader(fd)
             return False
-        self.output.feed(chunk, self._loop.time())
+        self.output.feed(chunk, self._loop.time(), stream)
         return True
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from flambeau_runtime import protocol
 from flambeau_runtime.worker.metrics import CachingMetric, HandlerMetrics
 
 SERVER_NAME = "MMS"  # what TorchServe calls itself here; handlers compare it
@@ -26,6 +28,7 @@ class Row:
         "explain",
         "headers",
         "request_id",
+        "spelling",
         "url_path",
     )
 
@@ -38,6 +41,7 @@ class Row:
         url_path: str = "",
         explain: bool = False,
         describe: bool = False,
+        spelling: int = 0,
     ) -> None:
         self.request_id = request_id
         self.headers = headers  # b"Name: value\r\n" per header, in the client's spelling
@@ -46,6 +50,7 @@ class Row:
         self.url_path = url_path
         self.explain = explain
         self.describe = describe
+        self.spelling = spelling  # protocol.WITHOUT_PATH, WITH_QUERY
 
 
 class RowResult:
@@ -158,8 +163,12 @@ class Context:
         CachingMetric.current = self.metrics
         self.request_ids: dict[int, str] | None = None
         self.request_processor: list[RequestProcessor] = []
-        self.cl_socket: Any = None  # TorchServe's streaming helpers look for it
+        self.cl_socket: Any = None  # by which pieces of an answer leave; `worker.streaming.Outlet`
+        self.in_list = False  # the rows are elements of one request's JSON list
         self.stopping_criteria: Any = None
+        self.header_key_sequence_id = _named("ID")
+        self.header_key_sequence_start = _named("START")
+        self.header_key_sequence_end = _named("END")
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Turn to the next batch."""
@@ -178,6 +187,10 @@ class Context:
     def get_all_request_header(self, idx: int) -> dict[str, Any]:
         """Return all headers of one request."""
         return self.request_processor[idx].get_request_properties()
+
+    def get_sequence_id(self, idx: int) -> HeaderValue:
+        """Return the sequence that one request belongs to; None where there are none."""
+        return self.get_request_header(idx, self.header_key_sequence_id)
 
     def set_response_content_type(self, idx: int, value: str) -> None:
         """Set the content type of one answer."""
@@ -210,6 +223,11 @@ class Context:
         return self.request_processor[idx].get_response_headers()
 
 
+def _named(what: str) -> str:
+    """Return the name of a header of sequences, which the server tells through the environment."""
+    return os.environ.get(f"TS_REQUEST_SEQUENCE_{what}", f"ts_request_sequence_{what.lower()}")
+
+
 def mime_type(content_type: str) -> str:
     """Return a content type without its parameters."""
     return content_type.partition(";")[0].strip()
@@ -219,7 +237,8 @@ def read_headers(row: Row, parts: Mapping[str, str] | None = None) -> dict[str, 
     """Parse the raw block of a row; a repeated header keeps its last value.
 
     The server adds what handlers of TorchServe ask for: the content type of the body or of each of
-    its parts under its name, `explain`, `url_path` and `describe`.
+    its parts under its name, `explain`, `url_path` and `describe`, as far as the request's path is
+    of a kind that says them.
     """
     types = {"body": mime_type(row.content_type)} if parts is None else parts
     headers: dict[str, Any] = {name: {"content-type": kind} for name, kind in types.items()}
@@ -227,8 +246,12 @@ def read_headers(row: Row, parts: Mapping[str, str] | None = None) -> dict[str, 
         name, colon, value = line.partition(b":")
         if colon:
             headers[name.decode("latin-1")] = value.strip().decode("latin-1")
-    headers["explain"] = str(row.explain)
-    headers["url_path"] = row.url_path
+    if row.content_type == protocol.PARTS:
+        return headers  # a call over gRPC has no path, and each part has a content type of its own
+    if not row.spelling & protocol.WITH_QUERY:
+        headers["explain"] = str(row.explain)
+    if not row.spelling:
+        headers["url_path"] = row.url_path
     if row.describe:
         headers["describe"] = "True"
     return headers

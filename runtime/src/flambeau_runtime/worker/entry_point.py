@@ -12,16 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-LATER = (
-    "dali_image_classifier",
-    "image_classifier",
-    "image_segmenter",
-    "object_detector",
-    "text_classifier",
-    "trt_llm_handler",
-    "vllm_handler",
-)
-"""Default handlers of TorchServe that do not exist here yet."""
+ELSEWHERE = ("dali_image_classifier", "trt_llm_handler", "vllm_handler")
+"""Default handlers of TorchServe that do not exist here: each is one engine's own."""
 
 
 class NoEntryPoint(Exception):
@@ -49,10 +41,11 @@ def find_entry_point(handler: str, model_dir: Path) -> EntryPoint:
     """
     file, colon, function = handler.partition(":")
     module = import_handler(file, model_dir)
-    if colon:
-        return _from_function(module, function, handler)
-    if callable(getattr(module, "handle", None)):
-        return _from_function(module, "handle", handler)
+    function = function or "handle"
+    if callable(getattr(module, function, None)):
+        return _from_function(module, function)
+    if colon and not classes_of(module):
+        raise NoEntryPoint(f"handler {handler}: there is no function {function}(data, context)")
     return _from_class(module, handler)
 
 
@@ -62,10 +55,10 @@ def import_handler(file: str, model_dir: Path) -> ModuleType:
     if path.is_file():
         return import_file(path)
     name = file.removesuffix(".py")
-    if name in LATER:
+    if name in ELSEWHERE:
         raise NoEntryPoint(
             f"the default handler {name} does not exist in this release; archive a handler file of "
-            "your own, or use base_handler"
+            "your own that drives its engine"
         )
     default = f"ts.torch_handler.{name}"
     if _exists(default):
@@ -99,10 +92,8 @@ def classes_of(module: ModuleType) -> list[type]:
     return [member for _, member in members if member.__module__ == module.__name__]
 
 
-def _from_function(module: ModuleType, function: str, handler: str) -> EntryPoint:
-    handle = getattr(module, function, None)
-    if not callable(handle):
-        raise NoEntryPoint(f"handler {handler}: there is no function {function}(data, context)")
+def _from_function(module: ModuleType, function: str) -> EntryPoint:
+    handle = getattr(module, function)
 
     def initialize(context: object) -> object:
         return handle(None, context)  # TorchServe loads function handlers by a call without data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -21,13 +22,16 @@ from flambeau_runtime.errors import (
     OutOfMemory,
     PredictionFailed,
 )
-from flambeau_runtime.worker import faults
+from flambeau_runtime.protocol import WITH_HANDLER
+from flambeau_runtime.worker import envelopes, faults
+from flambeau_runtime.worker.answers import final_code, row_result
 from flambeau_runtime.worker.context import Context, RequestProcessor, Row, RowResult
 from flambeau_runtime.worker.entry_point import EntryPoint, NoEntryPoint, find_entry_point
 from flambeau_runtime.worker.refusal import PredictionException
 from flambeau_runtime.worker.results import Result, dumps, encode
 from flambeau_runtime.worker.rows import read_row
 from flambeau_runtime.worker.splitting import SplitPolicy, Splitting, is_list
+from flambeau_runtime.worker.streaming import NEXT, ReaderLeft
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ class LoadedHandler:
         batch_size: int = 1,
         decode: bool = True,
         splitting: Splitting = Splitting.AUTO,
+        continuous: bool = False,
     ) -> None:
         self.context = context
         self._handle = entry_point.handle
@@ -55,6 +60,7 @@ class LoadedHandler:
         self._decode = decode
         self._split = SplitPolicy(splitting)
         self._prediction_ms: float | None = None
+        self._continuous = continuous
 
     def run(self, rows: Sequence[Row]) -> list[RowResult]:
         """Run the handler on one batch.
@@ -68,6 +74,8 @@ class LoadedHandler:
         """
         context = self.context
         context.begin(rows)
+        if self._continuous:
+            return self._run_call(rows)
         decode = self._decode
         processors = context.request_processor
         data = [
@@ -77,6 +85,31 @@ class LoadedHandler:
         if self._split.concerns(data):
             return self._run_with_lists(rows, data)
         return self._answer(data)
+
+    async def run_concurrently(self, rows: Sequence[Row], context: Context) -> list[RowResult]:
+        """Run a handler that is a coroutine on one batch, beside others; `run` in the rest."""
+        context.begin(rows)
+        processors = context.request_processor
+        data = [
+            read_row(row, processor, self._decode)
+            for row, processor in zip(rows, processors, strict=True)
+        ]
+        begun = time.perf_counter()
+        try:
+            results = self._handle(data, context)
+            if inspect.isawaitable(results):
+                results = await results
+        except Exception as error:
+            if not isinstance(error, ReaderLeft):
+                log.exception("the handler raised on a batch of %d", len(rows))
+            raise read_fault(error) from error
+        finally:
+            self._prediction_ms = (time.perf_counter() - begun) * 1000
+        _check(results, len(rows))
+        return [
+            row_result(encode(result), processor)
+            for result, processor in zip(results, processors, strict=True)
+        ]
 
     def drain_metrics(self) -> list[dict[str, Any]]:
         """Return what was measured since the last call, ready for a METRICS frame.
@@ -91,11 +124,40 @@ class LoadedHandler:
         drained: list[dict[str, Any]] = self.context.metrics.drain()
         return drained
 
+    def _run_call(self, rows: Sequence[Row]) -> list[RowResult]:
+        """Run one call of a batch that goes on: a row that the handler knows comes without body.
+
+        Its `stopping_criteria[i](result)` says whether row i is finished; as in TorchServe, a row
+        without a criterion is.
+        """
+        context = self.context
+        data = [
+            {} if row.body is WITH_HANDLER else read_row(row, processor, self._decode)
+            for row, processor in zip(rows, context.request_processor, strict=True)
+        ]
+        results = self._call(data)
+        if context.stopping_criteria:
+            for index, result in enumerate(results):
+                self._mark(index, result)
+        return [
+            row_result(encode(result), processor)
+            for result, processor in zip(results, context.request_processor, strict=True)
+        ]
+
+    def _mark(self, index: int, result: Result) -> None:
+        try:
+            finished = self.context.stopping_criteria[index](result)
+        except Exception as error:
+            log.exception("stopping_criteria[%d] raised", index)
+            raise read_fault(error) from error
+        if finished is not None:
+            self.context.set_response_header(index, NEXT, "false" if finished else "true")
+
     def _answer(self, data: Data, quiet: bool = False) -> list[RowResult]:
         results = self._call(data, quiet)
         processors = self.context.request_processor
         return [
-            _row_result(encode(result), processor)
+            row_result(encode(result), processor)
             for result, processor in zip(results, processors, strict=True)
         ]
 
@@ -105,22 +167,14 @@ class LoadedHandler:
         try:
             results = self._handle(data, self.context)
         except Exception as error:
-            if not quiet:
+            if isinstance(error, ReaderLeft):
+                log.info("the readers of a batch of %d left before its end", asked)
+            elif not quiet:
                 log.exception("the handler raised on a batch of %d", asked)
             raise read_fault(error) from error
         finally:
             self._prediction_ms = (time.perf_counter() - begun) * 1000
-        if not isinstance(results, list):
-            raise PredictionFailed(
-                f"Invalid model predict output: a handler returns a list with one result per "
-                f"request, this one returned {type(results).__name__}"
-            )
-        if len(results) != asked:
-            raise PredictionFailed(
-                f"number of batch response mismatched: the handler returned {len(results)} "
-                f"results for {asked} requests"
-            )
-        return results
+        return _check(results, asked)
 
     def _run_with_lists(self, rows: Sequence[Row], data: Data) -> list[RowResult]:
         whole: PredictionFailed | None = None
@@ -130,6 +184,8 @@ class LoadedHandler:
             except (OutOfMemory, HandlerRefused):
                 raise
             except PredictionFailed as error:
+                if self._has_streamed():
+                    raise
                 whole = error
             else:
                 self._split.accepted_whole(data)
@@ -142,6 +198,10 @@ class LoadedHandler:
             _problem(outcome) if isinstance(outcome, PredictionFailed) else outcome
             for outcome in outcomes
         ]
+
+    def _has_streamed(self) -> bool:
+        outlet = self.context.cl_socket
+        return outlet is not None and outlet.begun
 
     def _run_split(self, rows: Sequence[Row], data: Data) -> list[RowResult | PredictionFailed]:
         """Run what is no list together, and each list by itself: its bad element is its own."""
@@ -170,10 +230,13 @@ class LoadedHandler:
         for start in range(0, len(elements), self._batch_size):
             chunk = elements[start : start + self._batch_size]
             self.context.begin([row] * len(chunk))
+            self.context.in_list = True
             try:
                 results += self._call([{"body": element} for element in chunk])
             except PredictionFailed as fault:
                 return fault
+            finally:
+                self.context.in_list = False
             first = first or self.context.request_processor[0]
         try:
             body = dumps([_as_json(result) for result in results])
@@ -181,14 +244,30 @@ class LoadedHandler:
             return fault
         if results:
             self._split.accepted_split()
-        return _row_result(body, first or RequestProcessor())
+        return row_result(body, first or RequestProcessor())
+
+
+def _check(results: object, asked: int) -> list[Any]:
+    """Return the results if they are as many as there are requests."""
+    if not isinstance(results, list):
+        raise PredictionFailed(
+            f"Invalid model predict output: a handler returns a list with one result per "
+            f"request, this one returned {type(results).__name__}"
+        )
+    if len(results) != asked:
+        raise PredictionFailed(
+            f"number of batch response mismatched: the handler returned {len(results)} "
+            f"results for {asked} requests"
+        )
+    return results
 
 
 def load(message: Mapping[str, Any]) -> LoadedHandler:
     """Load the handler that a LOAD message describes.
 
     The message: model, version, modelDir, manifest, handler, batchSize, gpuId, deviceType,
-    decodeInputRequest, splitJsonArrays (auto|on|off), limitMaxImagePixels, modelConfig.
+    decodeInputRequest, splitJsonArrays (auto|on|off), limitMaxImagePixels, modelConfig, envelope
+    (the server's; model-config.yaml may name another), continuousBatching.
 
     The process's working directory becomes the model's, which also comes first on the import path.
 
@@ -207,14 +286,16 @@ def load(message: Mapping[str, Any]) -> LoadedHandler:
         limit_max_image_pixels=message.get("limitMaxImagePixels", True),
         model_yaml_config=_read_config(message, model_dir),
     )
-    entry_point = _import(message["handler"], model_dir)
+    envelope = _choose_envelope(context, message.get("envelope"))
+    entry_point = _import(message["handler"], model_dir, envelope)
     _initialize(entry_point, context)
     return LoadedHandler(
         entry_point,
         context,
         batch_size=message.get("batchSize", 1),
         decode=message.get("decodeInputRequest", True),
-        splitting=Splitting(message.get("splitJsonArrays") or "auto"),
+        splitting=_splitting(message.get("splitJsonArrays") or "auto", envelope),
+        continuous=message.get("continuousBatching", False),
     )
 
 
@@ -229,8 +310,10 @@ def _read_config(message: Mapping[str, Any], model_dir: Path) -> Mapping[str, An
 
 def read_fault(error: Exception) -> PredictionFailed:
     """Return what a handler's exception means to its callers."""
+    if isinstance(error, PredictionFailed):  # raised by what a handler calls of ours
+        return error
     if isinstance(error, PredictionException):
-        return HandlerRefused(str(error.message), _status(error.error_code))
+        return HandlerRefused(str(error.message), final_code(error.error_code))
     said = describe(error)
     # TorchServe's rule, and clients of theirs retry on its 507: CUDA's errors have no class of
     # their own in every torch.
@@ -258,14 +341,26 @@ def _enter(model_dir: Path) -> None:
 
 def _show_logs() -> None:
     """Let what handlers log be seen: they count on TorchServe's root logger, at INFO on stdout."""
-    logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 
 
-def _import(handler: str, model_dir: Path) -> EntryPoint:
+def _choose_envelope(context: Context, of_server: str | None) -> str | None:
     try:
-        return find_entry_point(handler, model_dir)
+        return envelopes.choose(context.model_yaml_config, of_server)
+    except NoEntryPoint as error:
+        raise LoadFailed("HandlerImportFailed", str(error)) from error
+
+
+def _splitting(said: str, envelope: str | None) -> Splitting:
+    """Return what happens to JSON lists; an envelope knows what they are, so none is learnt."""
+    splitting = Splitting(said)
+    return Splitting.OFF if envelope and splitting is Splitting.AUTO else splitting
+
+
+def _import(handler: str, model_dir: Path, envelope: str | None) -> EntryPoint:
+    try:
+        entry_point = find_entry_point(handler, model_dir)
+        return envelopes.wrap(entry_point, envelope) if envelope else entry_point
     except NoEntryPoint as error:
         raise LoadFailed("HandlerImportFailed", str(error)) from error
     except (Exception, SystemExit) as error:
@@ -287,30 +382,6 @@ def _out_of_memory_types() -> tuple[type[BaseException], ...]:
         getattr(torch, "cuda", None), "OutOfMemoryError", None
     )
     return (MemoryError,) if own is None else (MemoryError, own)
-
-
-def _status(code: object) -> int:
-    known = isinstance(code, int) and 100 <= code <= 599  # noqa: PLR2004  HTTP's own bounds
-    return int(code) if known else 500  # type: ignore[call-overload]
-
-
-def _row_result(body: bytes, processor: RequestProcessor) -> RowResult:
-    if processor.untouched:
-        return RowResult(body)
-    return RowResult(
-        body,
-        _status(processor.status),
-        _one_line(processor.phrase),
-        tuple(
-            (_one_line(name), _one_line(value))
-            for name, value in processor.get_response_headers().items()
-        ),
-    )
-
-
-def _one_line(text: object) -> str:
-    """Return text that cannot end its header early."""
-    return " ".join(str(text).split("\r\n")).replace("\n", " ").replace("\r", " ")
 
 
 def _as_json(result: Result) -> Result:

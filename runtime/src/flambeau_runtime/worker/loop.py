@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from mmap import ACCESS_READ, mmap
 from typing import Any, Protocol
 
@@ -21,12 +21,13 @@ from flambeau_runtime import protocol
 from flambeau_runtime.errors import LoadFailed, RuntimeFault
 from flambeau_runtime.protocol import Garbage, Kind
 from flambeau_runtime.worker import faults, handler
-from flambeau_runtime.worker.context import Row, RowResult
+from flambeau_runtime.worker.answers import too_long
+from flambeau_runtime.worker.context import Context, Row, RowResult
+from flambeau_runtime.worker.streaming import Outlet
 
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * 1024
-LONGEST_HEADERS = 32 * 1024
 METRICS_EVERY_S = 0.5
 """A handler that measures every call must not cost a message per call."""
 
@@ -34,8 +35,13 @@ METRICS_EVERY_S = 0.5
 class Runs(Protocol):
     """The part of a loaded handler that the loop uses."""
 
+    context: Context
+
     def run(self, rows: list[Row]) -> list[RowResult]:
         """Run one batch."""
+
+    async def run_concurrently(self, rows: Sequence[Row], context: Context) -> list[RowResult]:
+        """Run one batch beside others."""
 
     def drain_metrics(self) -> list[dict[str, Any]]:
         """Return what was measured since the last call."""
@@ -61,6 +67,27 @@ class Inbox:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
+
+    def peek(self) -> tuple[int, int] | None:
+        """Return kind and batch of the frame that comes next, None when none has come.
+
+        Raises:
+            ConnectionResetError: the front has closed.
+        """
+        size = protocol.HEADER.size
+        if self._end - self._start >= size:
+            _, batch, kind = protocol.read_header(self._buffer, self._start)
+            return kind, batch
+        try:
+            header = self._sock.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        if not header:
+            raise ConnectionResetError("the front has closed the socket of this worker")
+        if len(header) < size or self._end > self._start:
+            return None  # the rest of its head is on the way
+        _, batch, kind = protocol.read_header(header)
+        return kind, batch
 
     def next(self) -> tuple[int, int, memoryview] | None:
         """Return kind, batch and payload of the next frame, None when the front has closed.
@@ -137,7 +164,8 @@ def serve(sock: socket.socket, arena_fd: int | None = None) -> int:
         if loaded is None:
             return 0
         message, model = loaded
-        _predict(sock, inbox, Arena(arena_fd), model, message)
+        predict = _predict_concurrently if message.get("asyncCommunication") else _predict
+        predict(sock, inbox, Arena(arena_fd), model, message)
     except Garbage as error:
         log.error("garbage on the socket of this worker: %s", error)  # noqa: TRY400  no one's bug here
         return 1
@@ -188,6 +216,7 @@ def _predict(
     max_response_bytes = int(message["maxResponseBytes"])
     every = bool(message.get("everyMeasurement"))
     reported_at, unreported = 0.0, False
+    outlet = model.context.cl_socket = Outlet(sock, inbox, max_response_bytes)
     while True:
         if unreported and not inbox.wait(METRICS_EVERY_S):
             sock.sendall(_measured(model, every=every))
@@ -197,7 +226,10 @@ def _predict(
             return
         kind, batch, payload = incoming
         if kind == Kind.PREDICT:
-            answer = _answer(batch, _rows(payload, arena), model, max_response_bytes)
+            rows = _rows(payload, arena)
+            outlet.open(batch, rows)
+            answer = _answer(batch, rows, model, max_response_bytes)
+            outlet.close()
             now = time.monotonic()
             unreported = now - reported_at < METRICS_EVERY_S and not every
             if not unreported:
@@ -205,9 +237,43 @@ def _predict(
                 answer += _measured(model, every=every)
             sock.sendall(answer)
         elif kind == Kind.PING:
-            sock.sendall(protocol.frame(Kind.PONG, batch))
+            sock.sendall(_measured(model, every=every) + protocol.frame(Kind.PONG, batch))
+            reported_at, unreported = time.monotonic(), False
         elif kind != Kind.CANCEL:
             raise Garbage(f"frame {kind} where a batch was due")
+
+
+def _predict_concurrently(
+    sock: socket.socket, inbox: Inbox, arena: Arena, model: Runs, message: Mapping[str, Any]
+) -> None:
+    """Answer many batches at once, for a handler that is a coroutine."""
+    # Only here: no other worker needs asyncio.
+    import asyncio  # noqa: PLC0415
+
+    from flambeau_runtime.worker.concurrent import ConcurrentServing  # noqa: PLC0415
+
+    limit = int(message["maxResponseBytes"])
+    every = bool(message.get("everyMeasurement"))
+
+    def read() -> tuple[int, int, list[Row]] | None:
+        incoming = inbox.next()
+        if incoming is None:
+            return None
+        kind, batch, payload = incoming
+        rows = _rows(payload, arena) if kind == Kind.PREDICT else []
+        for row in rows:
+            row.body = bytes(row.body)  # the inbox will read on while they are at work
+        return kind, batch, rows
+
+    serving = ConcurrentServing(
+        sock,
+        read,
+        model,
+        lambda result: _bounded(result, limit),
+        lambda: _measured(model, every=every),
+        limit,
+    )
+    asyncio.run(serving.run())
 
 
 def _rows(payload: memoryview, arena: Arena) -> list[Row]:
@@ -220,6 +286,7 @@ def _rows(payload: memoryview, arena: Arena) -> list[Row]:
             row.url_path,
             row.explain,
             row.describe,
+            row.spelling,
         )
         for row in protocol.unpack_predict(payload)
     ]
@@ -243,16 +310,10 @@ def _bounded(result: RowResult, limit: int) -> RowResult:
 
     Its status is TorchServe's, which kills a worker for such an answer.
     """
-    if len(result.body) > limit:
-        message = (
-            f"The response of {len(result.body)} bytes is larger than max_response_size "
-            f"({limit} bytes); return less, or raise it."
-        )
-    elif result.headers and sum(len(k) + len(v) for k, v in result.headers) > LONGEST_HEADERS:
-        message = f"The response's headers are longer than {LONGEST_HEADERS} characters."
-    else:
+    problem = too_long(result, limit)
+    if problem is None:
         return result
-    fault = {"reason": "PredictionFailed", "message": message, "status": 500}
+    fault = {"reason": "PredictionFailed", "message": problem, "status": 500}
     return RowResult(orjson.dumps(fault), protocol.ROW_FAULT)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from flambeau_runtime import protocol
 from flambeau_runtime.worker.context import RequestProcessor, Row, mime_type
 
 Value: TypeAlias = Any
@@ -23,10 +24,22 @@ _LONG_NUMBER = b"9" * 19  # from here on an integer may not fit into 64 bits
 def read_row(row: Row, processor: RequestProcessor, decode: bool = True) -> dict[str, Any]:
     """Return what the handler gets for one request.
 
-    JSON becomes its value, `text/*` a str, a multipart or form body one key per part; everything
-    else, and whatever cannot be decoded, a bytearray of the handler's own under "body". As with
-    TorchServe, a content type counts in lower case only, but for forms.
+    JSON becomes its value, `text/*` a str, a multipart or form body one key per part, as do the
+    inputs of a gRPC call; everything else, and whatever cannot be decoded, a bytearray of the
+    handler's own under "body". Where the query counts, its fields go first, and the body's
+    overwrite them. As with TorchServe, a content type counts in lower case only, but for forms.
     """
+    if row.spelling & protocol.WITH_QUERY:
+        return {**_read_query(row.url_path), **_read_body(row, processor, decode)}
+    return _read_body(row, processor, decode)
+
+
+def _read_query(query: str) -> dict[str, Any]:
+    """Return the fields of a query string; a name said twice keeps its last value."""
+    return _read_form(query.replace(";", "&").encode("utf-8", "replace"))
+
+
+def _read_body(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
     content_type = row.content_type
     if not content_type:
         return {"body": bytearray(row.body)}
@@ -37,6 +50,8 @@ def read_row(row: Row, processor: RequestProcessor, decode: bool = True) -> dict
         fields = _read_form(bytes(row.body))
         processor.note_parts(dict.fromkeys(fields, ""))
         return fields
+    if content_type == protocol.PARTS:
+        return _read_parts(row, processor, decode)
     return {"body": decode_value(row.body, kind) if decode else bytearray(row.body)}
 
 
@@ -76,6 +91,16 @@ def _read_form(body: bytes) -> dict[str, Any]:
     return {
         name.encode("latin-1").decode("utf-8", "replace"): bytearray(value, "latin-1")
         for name, value in pairs
+    }
+
+
+def _read_parts(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
+    """Return the values of a gRPC call; those without a content type stay bytes."""
+    parts = protocol.unpack_parts(row.body)
+    processor.note_parts({name: kind for name, kind, _ in parts})
+    return {
+        name: decode_value(value, kind) if decode else bytearray(value)
+        for name, kind, value in parts
     }
 
 

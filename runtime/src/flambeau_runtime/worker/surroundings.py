@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import random
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+OWN_PACKAGES = "FLAMBEAU_PACKAGES"
+"""Where a model has packages of its own; `serving/worker_environment.py` sets it."""
 
 _OPENBLAS_SETTERS = (
     "scipy_openblas_set_num_threads64_",
@@ -22,9 +26,20 @@ def settle() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a handler's own stream, or none
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    own = os.environ.pop(OWN_PACKAGES, None)
+    if own is not None:
+        _put_first(own)
     # Not before: a model with a file called `types.py` must not keep Python from starting.
     inherited = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), inherited]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [inherited, str(Path.cwd()), own]))
+
+
+def _put_first(packages: str) -> None:
+    """Have a model's own packages found before the runtime's, but not before Python's."""
+    folders = {"site-packages", "dist-packages"}
+    first = (at for at, entry in enumerate(sys.path) if Path(entry).name in folders)
+    sys.path.insert(next(first, len(sys.path)), packages)
+    importlib.invalidate_caches()
 
 
 def use_threads(count: int) -> None:

@@ -26,12 +26,15 @@ from typing import Any
 from flambeau_runtime.worker import lifeline, loop, surroundings
 
 LENGTH = struct.Struct("<I")
-MOST_DESCRIPTORS = 4
+MOST_DESCRIPTORS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one worker is born with; the descriptors are socket, lifeline, output, arena if any."""
+    """What one worker is born with.
+
+    The descriptors are socket, lifeline, stdout, stderr, and the arena if any.
+    """
 
     number: int  # the front's; echoed with the pid
     directory: str
@@ -41,11 +44,12 @@ class Order:
 
     def live(self) -> int:
         """Be that worker; return the exit status."""
-        sock, life, output, *arena = self.descriptors
+        sock, life, output, errors, *arena = self.descriptors
         os.setsid()
         os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(errors, 2)
         os.close(output)
+        os.close(errors)
         lifeline.hold(life)
         os.chdir(self.directory)
         os.environ.update(self.environment)

@@ -1,35 +1,42 @@
-"""`BaseHandler`: loads TorchScript and eager models, and answers JSON arrays with JSON arrays."""
+"""`BaseHandler`: loads models of every kind, and answers JSON arrays with JSON arrays."""
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
+import os
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from abc import ABC
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch.profiler import record_function
 
-from flambeau_runtime.worker.entry_point import classes_of, import_file
+from flambeau_runtime.worker import (
+    compiling,
+    devices,
+    json_samples,
+    model_files,
+    profiling,
+)
+from flambeau_runtime.worker.model_files import load_onnx as setup_ort_session
 from ts.handler_utils.timer import timed
 from ts.utils.util import load_label_mapping
 
+__all__ = ["PROFILER_AVAILABLE", "PT2_AVAILABLE", "BaseHandler", "setup_ort_session"]
+
 logger = logging.getLogger(__name__)
 
-ONE_SAMPLE = ("data", "features", "inputs", "input")
-"""Keys of a JSON object whose array is one sample."""
-MANY_SAMPLES = "instances"
-"""Key of a JSON object whose array holds several samples, answered by as many results."""
-TAKES_INDICES = ("Embedding", "EmbeddingBag")
+PROFILER_AVAILABLE = True
+PT2_AVAILABLE = True
+"""Every torch that this runtime takes has both; handlers and their unit tests ask."""
 
 Anything: TypeAlias = Any
 """What users' own steps hand to each other."""
 
 
-class BaseHandler:
+class BaseHandler(ABC):  # noqa: B024  TorchServe's is one, too; every step has a meaning of its own
     """The handler to derive from, and by itself the default handler `base_handler`.
 
     What `preprocess` takes, over REST and without an envelope; every row is a dict:
@@ -41,7 +48,8 @@ class BaseHandler:
     - a form or multipart field `data` with any of these.
 
     The samples of a batch become one tensor [N, …] of the model's own dtype: whole numbers become
-    floats, too, unless the model begins with an embedding, which takes them as int64.
+    floats, too, unless the model begins with an embedding, which takes them as int64. Whatever is
+    no list of dicts, as an envelope hands it out, becomes a tensor as it is.
     """
 
     def __init__(self) -> None:
@@ -49,7 +57,7 @@ class BaseHandler:
         self.mapping: dict[str, str] | None = None
         self.device: Anything = None
         self.map_location: str | None = None
-        self.initialized = False
+        self.initialized: Anything = False
         self.context: Anything = None
         self.manifest: Anything = None
         self.model_pt_path: str | None = None
@@ -57,7 +65,7 @@ class BaseHandler:
         self.explain = False
         self.target = 0
         self.profiler_args: dict[str, Any] = {}
-        self._samples_per_row: list[int] | None = None  # -1: one sample, not in a list
+        self._samples_per_row: list[int] | None = None
 
     def initialize(self, context: Anything) -> None:
         """Choose the device and load the model, its labels beside it.
@@ -69,48 +77,34 @@ class BaseHandler:
         self.context = context
         self.manifest = context.manifest
         self.model_yaml_config = getattr(context, "model_yaml_config", None) or {}
-        self.map_location, self.device = _choose_device(properties.get("gpu_id"))
-        model_dir = Path(properties.get("model_dir"))
+        self.map_location, self.device = devices.choose(properties.get("gpu_id"))
+        model_dir = properties.get("model_dir")
         names = self.manifest["model"]
         serialized = names.get("serializedFile")
-        self.model_pt_path = str(model_dir / serialized) if serialized else None
-        if names.get("modelFile"):
-            self.model = self._load_pickled_model(
-                str(model_dir), names["modelFile"], self.model_pt_path
-            )
-            self.model.to(self.device)
-        else:
-            self.model = self._load_torchscript_model(self.model_pt_path)
-        self.model.eval()
+        self.model_pt_path = str(Path(model_dir) / serialized) if serialized else None
+        self.model = self._load_model(model_dir, names.get("modelFile"))
         if "pt2" in self.model_yaml_config:
-            logger.warning("model-config.yaml: pt2 has no effect in this release")
-        self.mapping = load_label_mapping(str(model_dir / "index_to_name.json"))
+            self.model = compiling.compile_model(self.model, self.model_yaml_config["pt2"])
+        logger.debug("Model file %s loaded successfully", self.model_pt_path)
+        self.mapping = load_label_mapping(str(Path(model_dir) / "index_to_name.json"))
         self.initialized = True
 
     @timed
     def preprocess(self, data: Anything) -> Anything:
         """Make one tensor [N, …] of the rows; what is no list of rows becomes a tensor as it is."""
-        rows = isinstance(data, list) and data and all(isinstance(row, dict) for row in data)
-        if not rows:
+        if not json_samples.are_rows(data):
             return torch.as_tensor(data, device=self.device)
-        samples_of_rows = [_read_samples(row) for row in data]
-        if any(many for many, _ in samples_of_rows):
-            self._samples_per_row = [
-                len(samples) if many else -1 for many, samples in samples_of_rows
-            ]
-        samples = [self._to_tensor(sample) for _, of_row in samples_of_rows for sample in of_row]
-        if not samples:
-            raise ValueError("no samples: the lists under instances are empty")
-        shapes = {tuple(sample.shape) for sample in samples}
-        if len(shapes) > 1:
-            raise ValueError(f"all samples of a batch need one shape, got {sorted(shapes)}")
-        return torch.stack(samples).to(self.device)
+        samples, self._samples_per_row = json_samples.read(data, self.model)
+        return samples.to(self.device)
 
     @timed
     def inference(self, data: Anything, *args: Anything, **kwargs: Anything) -> Anything:
         """Run the model on one batch."""
         with torch.inference_mode():
-            return self.model(data.to(self.device), *args, **kwargs)
+            batch = data.to(self.device)
+            if callable(self.model):
+                return self.model(batch, *args, **kwargs)
+            return _run_session(self.model, batch)
 
     @timed
     def postprocess(self, data: Anything) -> list[Any]:
@@ -122,27 +116,34 @@ class BaseHandler:
         """Answer one batch: preprocess, inference, postprocess; or explain; or describe."""
         begun = time.perf_counter()
         self.context = context
-        if self._is_describe():
+        self._samples_per_row = None
+        if os.environ.get(profiling.SWITCH):
+            if self.manifest is None:  # an `initialize` of its own; traces are filed by name
+                self.manifest = context.manifest
+            results, _ = self._infer_with_profiler(data=data)
+        elif self._is_describe():
             results = [self.describe_handle()]
         else:
-            self._samples_per_row = None
             ready = self.preprocess(data)
             if self._is_explain():
                 results = self.explain_handle(ready, data)
             else:
                 results = self._regroup(self.postprocess(self.inference(ready)))
-        context.metrics.add_time("HandlerTime", (time.perf_counter() - begun) * 1000, None, "ms")
+        spent_ms = (time.perf_counter() - begun) * 1000
+        context.metrics.add_time("HandlerTime", round(spent_ms, 2), None, "ms")
         return results
 
     def explain_handle(self, data_preprocess: Anything, raw_data: Anything) -> Anything:
         """Explain the first row through the `get_insights` of a derived class.
 
-        The row's `target` (default 0) is the output to be explained.
+        The row's own `target` (a form field, default 0) is the output to be explained.
         """
         row = raw_data[0]
-        inputs = row.get("data") or row.get("body")
-        target = inputs.get("target", 0) if isinstance(inputs, dict) else 0
-        return self.get_insights(data_preprocess, [inputs], row.get("target", target))
+        inputs, target = None, 0
+        if isinstance(row, dict):
+            inputs = row.get("data") or row.get("body")
+            target = _number(row.get("target") or 0)
+        return self.get_insights(data_preprocess, inputs, target)
 
     def get_insights(
         self, tensor_data: Anything, raw_data: Anything, target: Anything = 0
@@ -154,107 +155,86 @@ class BaseHandler:
         """Return what `GET /models/{model}?customized=true` shows; a derived class says what."""
         return None
 
+    def get_device(self) -> Anything:
+        """Return the device that the model is on."""
+        return self.device
+
+    def _infer_with_profiler(self, data: Anything) -> tuple[Anything, Anything]:
+        """Answer one batch under torch's profiler; return the results and the profile."""
+        profiling.complete(self.profiler_args, self.manifest)
+        with profiling.begin(self.profiler_args) as taken:
+            with record_function("preprocess"):
+                ready = self.preprocess(data)
+            if self._is_explain():
+                with record_function("explain"):
+                    results = self.explain_handle(ready, data)
+            else:
+                with record_function("inference"):
+                    output = self.inference(ready)
+                with record_function("postprocess"):
+                    results = self._regroup(self.postprocess(output))
+        profiling.report(taken)
+        return results, taken
+
     def _is_explain(self) -> bool:
-        asked = bool(self.context.get_request_header(0, "explain") == "True")
+        asked = bool(self.context and self.context.get_request_header(0, "explain") == "True")
         self.explain = self.explain or asked
         return asked
 
     def _is_describe(self) -> bool:
-        return bool(self.context.get_request_header(0, "describe") == "True")
+        return bool(self.context and self.context.get_request_header(0, "describe") == "True")
 
-    def _load_torchscript_model(self, model_pt_path: str | None) -> Anything:
-        if model_pt_path is None or not model_pt_path.endswith(".pt"):
-            name = Path(model_pt_path).name if model_pt_path else "nothing"
-            raise RuntimeError(
-                f"No model weights could be loaded: there is {name}, and no model file. A "
-                "TorchScript model ends in .pt; weights of an eager model need --model-file"
-            )
-        with warnings.catch_warnings():
-            # users of TorchScript know; their log need not repeat it with every worker
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=Warning)
-            return torch.jit.load(model_pt_path, map_location=self.device)  # type: ignore[no-untyped-call]
+    def _load_model(self, model_dir: str, model_file: str | None) -> Anything:
+        path = self.model_pt_path
+        if model_file:
+            model = self._load_pickled_model(model_dir, model_file, path)
+            model.to(self.device)
+        elif path is not None and path.endswith(".pt"):
+            model = self._load_torchscript_model(path)
+        elif path is not None and path.endswith(".onnx"):
+            return setup_ort_session(path, self.map_location)
+        elif path is not None and path.endswith(".so") and self._use_torch_export_aot_compile():
+            return self._load_torch_export_aot_compile(path)
+        else:
+            raise model_files.complain(path)
+        model.eval()
+        return model
+
+    def _load_torchscript_model(self, model_pt_path: str) -> Anything:
+        return model_files.load_torchscript(model_pt_path, self.device)
 
     def _load_pickled_model(
         self, model_dir: str, model_file: str, model_pt_path: str | None
     ) -> Anything:
-        path = Path(model_dir) / model_file
-        if not path.is_file():
-            raise RuntimeError(f"Missing the model file {model_file}")
-        module = sys.modules.get(path.stem)
-        if module is None or getattr(module, "__file__", None) != str(path):
-            module = import_file(path)
-        classes = classes_of(module)
-        if len(classes) != 1:
-            names = ", ".join(cls.__name__ for cls in classes) or "none"
-            raise ValueError(
-                f"{model_file} must define exactly one class, the model; found {names}"
-            )
-        model = classes[0]()
+        model = model_files.make_eager(model_dir, model_file)
         if model_pt_path:
             model.load_state_dict(self._load_weights(model_pt_path))
         return model
 
-    def _load_weights(self, model_pt_path: str) -> Anything:
+    def _load_torch_export_aot_compile(self, model_so_path: str) -> Anything:
+        return model_files.load_aot_library(model_so_path, self.map_location, self.device)
+
+    def _use_torch_export_aot_compile(self) -> bool:
+        return compiling.wants_aot_library(self.model_yaml_config.get("pt2"))
+
+    def _load_weights(self, path: str) -> Anything:
+        """Load tensors and plain containers; more only where model-config.yaml trusts the file."""
         settings = self.model_yaml_config.get("handler")
         only = settings.get("weights_only", True) if isinstance(settings, Mapping) else True
-        return torch.load(model_pt_path, map_location=self.device, weights_only=bool(only))
-
-    def _to_tensor(self, sample: Anything) -> torch.Tensor:
-        tensor = torch.as_tensor(sample)
-        wanted = _input_dtype(self.model)
-        if wanted is not None and tensor.dtype is not torch.bool:
-            tensor = tensor.to(wanted)
-        return tensor
+        where = None if self.map_location is None else self.device  # None: XLA
+        return torch.load(path, map_location=where, weights_only=bool(only))
 
     def _regroup(self, results: Anything) -> Anything:
-        """Give every row of several samples its list of results."""
-        counts = self._samples_per_row
-        if counts is None or len(results) != sum(1 if count < 0 else count for count in counts):
-            return results
-        rest = iter(results)
-        return [next(rest) if count < 0 else [next(rest) for _ in range(count)] for count in counts]
+        return json_samples.regroup(results, self._samples_per_row)
 
 
-def _choose_device(gpu_id: int | str | None) -> tuple[str, torch.device]:
-    if gpu_id is not None and torch.cuda.is_available():
-        return "cuda", torch.device(f"cuda:{gpu_id}")
-    if gpu_id is not None and torch.backends.mps.is_available():
-        return "mps", torch.device("mps")
-    return "cpu", torch.device("cpu")
+def _run_session(session: Anything, batch: torch.Tensor) -> Anything:
+    """Run an onnxruntime session on its one input; return its one output, or all of them."""
+    outputs = session.run(None, {session.get_inputs()[0].name: batch.numpy(force=True)})
+    tensors = [torch.from_numpy(output) for output in outputs]
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _read_samples(row: Mapping[str, Any]) -> tuple[bool, Sequence[Any]]:
-    """Return whether a row may hold several samples, and them."""
-    value = row.get("data")
-    if value is None:
-        value = row.get("body")
-    if isinstance(value, (bytes, bytearray, str)):
-        value = json.loads(value)
-    if isinstance(value, Mapping) and MANY_SAMPLES in value:
-        return True, [_read_sample(sample) for sample in value[MANY_SAMPLES]]
-    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        return True, [_read_sample(sample) for sample in value]
-    return False, [_read_sample(value)]
-
-
-def _read_sample(value: Anything) -> Anything:
-    if isinstance(value, Mapping):
-        value = next((value[key] for key in ONE_SAMPLE if key in value), None)
-    if value is None:
-        raise ValueError(
-            "the body must be a JSON array of numbers, or an object with one under "
-            f"{', '.join((*ONE_SAMPLE, MANY_SAMPLES))}"
-        )
-    return value
-
-
-def _input_dtype(model: Anything) -> torch.dtype | None:
-    """Return the dtype a model's input needs: read from its first layer that has parameters."""
-    if not isinstance(model, torch.nn.Module):
-        return None
-    for module in model.modules():
-        first = next(iter(module.parameters(recurse=False)), None)
-        if first is not None:
-            kind = getattr(module, "original_name", type(module).__name__)
-            return torch.int64 if kind in TAKES_INDICES else first.dtype
-    return None
+def _number(target: Anything) -> Anything:
+    """Return the index that a plain form field spells out; all else as it is."""
+    return int(target) if isinstance(target, (str, bytes, bytearray)) else target

@@ -42,6 +42,6 @@ class MockContext(Context):
 
 
 def _read_config(model_dir: Path, file: str | None) -> Mapping[str, Any]:
-    if file is None:
+    if not file:
         return {}
     return yaml.safe_load((model_dir / file).read_text(encoding="utf-8")) or {}

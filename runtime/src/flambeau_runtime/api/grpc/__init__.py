@@ -1,0 +1,1 @@
+"""The gRPC ports: inference, management, the Open Inference Protocol, health, reflection."""

@@ -1,0 +1,1 @@
+"""Fetching that needs credentials: in a process of its own, which ends with them."""

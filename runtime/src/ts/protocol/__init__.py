@@ -1,0 +1,1 @@
+"""Where TorchServe kept the helpers that handlers of older releases import."""

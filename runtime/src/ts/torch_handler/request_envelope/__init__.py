@@ -1,0 +1,1 @@
+"""Envelopes: what an orchestrator wraps around requests and answers, taken off and put back."""
