@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,13 @@ class Place:
         """What a server started with `start` printed, both streams."""
         return self.folder / "output.txt"
 
-    def configure(self, config: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Write config.properties: own ports, metrics on their page, and what is given."""
-        merged = {**self.ports.config(), "metrics_mode": "prometheus", **(config or {})}
+    def configure(self, config: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """Write config.properties: own ports, metrics on their page, and what is given.
+
+        A key that is given as None is left out.
+        """
+        given = {**self.ports.config(), "metrics_mode": "prometheus", **(config or {})}
+        merged = {key: value for key, value in given.items() if value is not None}
         lines = "".join(f"{key}={value}\n" for key, value in merged.items())
         (self.folder / "config.properties").write_text(lines)
         return merged
@@ -171,7 +175,7 @@ class Place:
     def serving(
         self,
         *flags: str,
-        config: Mapping[str, str] | None = None,
+        config: Mapping[str, str | None] | None = None,
         env: Mapping[str, str] | None = None,
         default_flags: tuple[str, ...] = FLAGS,
     ) -> Iterator[Server]:
@@ -326,6 +330,12 @@ class Server:
         """Open a connection to the inference port, to send bytes by hand."""
         return Wire.to_port(self.ports.inference)
 
+    @contextmanager
+    def wires(self, count: int) -> Iterator[list[Wire]]:
+        """Open so many connections to the inference port."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.wire()) for _ in range(count)]
+
     def add_archive(self, handler: str, name: str = "", /, **more: Any) -> str:
         """Write an archive into the model store and return its file name. See `write_mar`."""
         return write_mar(self.place.store, name or new_name(), handler, **more).name
@@ -369,6 +379,14 @@ class Server:
 
     def workers(self, model: str) -> list[dict[str, Any]]:
         return self.describe(model)["workers"]
+
+    def wait_for_model(self, model: str) -> list[dict[str, Any]]:
+        """Wait until a start-up model is known, and return its workers as they are then.
+
+        TorchServe listens once it knows them all; this runtime listens first.
+        """
+        until(lambda: self.manage("GET", f"/models/{model}").status == 200, START_S)
+        return self.workers(model)
 
     def wait_for_workers(self, model: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until exactly so many workers are READY, and no others are there."""

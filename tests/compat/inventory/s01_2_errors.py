@@ -142,6 +142,8 @@ SECTION = Section(
             "a worker past its retry window: requests wait in the queue for ever",
             SHOULD,
             V,
+            DIFFERENT,
+            "503 at once, naming the last failure",
         ),
         Row(
             "1.2-restarting",
