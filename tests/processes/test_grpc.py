@@ -48,6 +48,7 @@ def answer(row, context):
         return "end"
     return str(os.getpid())
 """
+ONE_WORKER = "minWorkers: 1\nmaxWorkers: 1\n"
 ADDRESSES = tuple(
     word
     for role in ("inference", "management", "metrics", "grpc-inference", "grpc-management")
@@ -56,7 +57,7 @@ ADDRESSES = tuple(
 
 
 @contextmanager
-def serving_grpc(folder, *flags, config="minWorkers: 1\n"):
+def serving_grpc(folder, *flags, config=ONE_WORKER):
     """Run the model "m"; yield the server and a client of each gRPC port."""
     archive = write_archive(folder / "store", "m", handler=HANDLER, config=config)
     with (
@@ -191,7 +192,7 @@ def test_garbage_on_the_port_harms_nobody(tmp_path):
 
 
 def test_no_answer_is_lost_while_it_ends(tmp_path):
-    with serving_grpc(tmp_path, config="minWorkers: 1\nbatchSize: 4\n") as (server, client, _):
+    with serving_grpc(tmp_path, config=f"{ONE_WORKER}batchSize: 4\n") as (server, client, _):
         answers: list[object] = []
 
         def ask_until_it_ends():

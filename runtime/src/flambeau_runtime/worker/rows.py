@@ -96,7 +96,7 @@ def _read_form(body: bytes) -> dict[str, Any]:
 
 def _read_parts(row: Row, processor: RequestProcessor, decode: bool) -> dict[str, Any]:
     """Return the values of a gRPC call; those without a content type stay bytes."""
-    parts = protocol.unpack_parts(row.body)
+    parts = list(protocol.unpack_parts(row.body))
     processor.note_parts({name: kind for name, kind, _ in parts})
     return {
         name: decode_value(value, kind) if decode else bytearray(value)
