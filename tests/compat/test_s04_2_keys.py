@@ -293,6 +293,7 @@ def test_a_snapshot_is_served_instead_of_the_models_to_load(serve):
     assert described(server, "mine") == [1, 3, 4, 7, 33], "it goes before the archive, too"
     assert len(server.wait_for_workers("mine")) == 1
     assert server.workers("idle") == []
+    assert server.describe("mine")["loadedAtStartup"] is False
 
 
 @pytest.mark.row("4.2-model-snapshot")

@@ -67,13 +67,15 @@ def count_start_workers(settings: Settings) -> int:
 class StartModels:
     """Asks for every start-up model; one that cannot be served is logged and keeps nobody waiting.
 
-    `keys` are the versions asked for so far.
+    `keys` are the versions asked for so far; what a snapshot restores is none of them, as in
+    TorchServe.
     """
 
     def __init__(
         self, settings: Settings, store: Store, catalogue: Catalogue, converger: Converger
     ) -> None:
         self.keys: set[Key] = set()
+        self._wanted: set[Key] = set()
         self._settings = settings
         self._store = store
         self._catalogue = catalogue
@@ -88,7 +90,7 @@ class StartModels:
         else:
             for saved in snapshot:
                 await self._restore(saved)
-        while any(self._is_on_its_way(key) for key in self.keys):
+        while any(self._is_on_its_way(key) for key in self._wanted):
             revision = self._catalogue.revision
             await self._catalogue.wait_changed(revision, LOOK_AGAIN_S)
 
@@ -107,17 +109,21 @@ class StartModels:
         asked = Asked(url=archive, model=saved.model)
         try:
             spec = await registration.prepare(asked, self._store, self._settings)
-            self._want(restored(spec, saved), is_default=saved.is_default)
+            self._want(restored(spec, saved), saved)
         except RuntimeFault as fault:
             log.error("model not restored", extra={"archive": archive, "why": str(fault)})  # noqa: TRY400  a sentence tells more than our own stack
 
-    def _want(self, spec: VersionSpec, *, is_default: bool = False) -> None:
+    def _want(self, spec: VersionSpec, saved: ModelDefaults | None = None) -> None:
+        key = spec.model, spec.version
         wanted = edits.with_version(self._catalogue.wanted, spec)
-        if is_default or self._is_declared_default(spec):
+        is_default = self._is_declared_default(spec) if saved is None else saved.is_default
+        if is_default:
             wanted = edits.with_default(wanted, spec.model, spec.version)
-        self._catalogue.at_start.add(spec.model)
+        if saved is None:
+            self._catalogue.at_start.add(spec.model)
+            self.keys.add(key)
         self._converger.want(wanted)
-        self.keys.add((spec.model, spec.version))
+        self._wanted.add(key)
 
     def _is_declared_default(self, spec: VersionSpec) -> bool:
         return any(
