@@ -153,7 +153,7 @@ def test_a_handler_sets_and_reads_status_and_headers_of_its_answer(ts):
     assert (answer.status, answer.reason) == (201, "Made")
     assert (answer.header("X-Kind"), answer.header("content-type")) == ("new", "text/x-mine")
     found = answer.json
-    assert found["before"][0] == 200
+    assert found["before"] == [200, None]
     assert found["status"] == [201, "Made"]
     assert found["headers"] == {"X-Kind": "new", "content-type": "text/x-mine"}
     assert found["type"] == "text/x-mine"

@@ -206,6 +206,8 @@ THE_OTHERS = """
     from ts.metrics.dimension import Dimension
     from ts.metrics.metric import Metric
     from ts.metrics.metric_type_enum import MetricTypes
+    from ts.handler_utils.utils import send_intermediate_predict_response
+    from ts.protocol.otf_message_handler import send_intermediate_predict_response
     from ts.service import emit_metrics
     from ts.torch_handler.distributed.base_deepspeed_handler import BaseDeepSpeedHandler
     from ts.torch_handler.image_segmenter import ImageSegmenter

@@ -73,7 +73,7 @@ def test_answers_are_shaped_row_by_row(context):
     context.set_response_status(201, "Made", 1)
     context.set_response_content_type(0, "image/png")
     context.set_response_header(0, "X-A", "1")
-    assert context.get_response_status(0) == (200, "")
+    assert context.get_response_status(0) == (200, None)
     assert context.get_response_status(1) == (201, "Made")
     assert context.get_response_content_type(0) == "image/png"
     assert context.get_response_headers(0) == {"content-type": "image/png", "X-A": "1"}

@@ -20,6 +20,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from tests.compat.ts import new_place, ours
 from tests.torch_models import LINEAR, TEXTS, VOCABULARY, eager, picture, saved
+from tests.wheels import from_wheels, write_wheel
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -54,6 +55,16 @@ LABELS = {str(n): [f"n{n:08}", f"thing {n}"] for n in range(1000)}
 IMAGE = picture()
 OCTETS = {"Content-Type": "application/octet-stream"}
 MANY = 16
+COUNTS = """
+import counting
+
+class Counter:
+    def initialize(self, context):
+        self.version = counting.VERSION
+
+    def handle(self, data, context):
+        return [f"counting {self.version}" for _ in data]
+"""
 
 
 def seeded(make, seed=11):
@@ -78,10 +89,13 @@ def prepared():
 
 
 @pytest.fixture(scope="module")
-def server():
+def server(tmp_path_factory):
+    wheels = tmp_path_factory.mktemp("wheels")
+    write_wheel(wheels, "counting", "2.5")
     place = new_place(ours())
+    config = {"install_py_dep_per_model": "true"}
     try:
-        with place.serving() as running:
+        with place.serving(config=config, env=from_wheels(wheels)) as running:
             yield running
     finally:
         place.clear()
@@ -197,6 +211,12 @@ def test_a_classifier_of_texts_weighs_the_words_of_a_sentence(server, serve):
     expected = dict(zip(("bad", "fair", "good"), shares, strict=True))
     answer = server.predict(model, b"It's good!", {"Content-Type": "text/plain"})
     assert answer.json == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_handler_brings_the_packages_that_it_needs(server, serve):
+    files = {"counter.py": COUNTS, "requirements.txt": "counting==2.5\n"}
+    model = serve("counter", "counter.py", files, requirements_file="requirements.txt")
+    assert server.predict(model).body == b"counting 2.5"
 
 
 def test_many_models_live_in_one_runtime_and_each_answers_with_its_own(server, serve):

@@ -15,7 +15,7 @@ def row_result(body: bytes, processor: RequestProcessor) -> RowResult:
     return RowResult(
         body,
         final_code(processor.status),
-        _one_line(processor.phrase),
+        _one_line(processor.phrase or ""),
         tuple(
             (_one_line(name), _one_line(value))
             for name, value in processor.get_response_headers().items()

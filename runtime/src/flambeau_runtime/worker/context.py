@@ -82,7 +82,7 @@ class RequestProcessor:
         self._parts: Mapping[str, str] | None = None  # types of a multipart body's or form's
         self._response_headers: dict[str, str] | None = None  # few handlers set any
         self.status = HTTP_OK
-        self.phrase = ""
+        self.phrase: str | None = None  # so a handler reads it before it has set one
 
     def get_request_properties(self) -> dict[str, Any]:
         """Return all request headers; parsed when first asked for, since few handlers ask."""
@@ -101,13 +101,13 @@ class RequestProcessor:
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
         """Set the answer's status."""
         self.status = code
-        self.phrase = reason_phrase or ""
+        self.phrase = reason_phrase
 
     def get_response_status_code(self) -> int:
         """Return the answer's status as set so far."""
         return self.status
 
-    def get_response_status_phrase(self) -> str:
+    def get_response_status_phrase(self) -> str | None:
         """Return the answer's reason phrase as set so far."""
         return self.phrase
 
@@ -209,7 +209,7 @@ class Context:
         for processor in self.request_processor:
             processor.report_status(code, phrase)
 
-    def get_response_status(self, idx: int) -> tuple[int, str]:
+    def get_response_status(self, idx: int) -> tuple[int, str | None]:
         """Return status and reason phrase of one answer as set so far."""
         processor = self.request_processor[idx]
         return processor.status, processor.phrase
