@@ -31,7 +31,7 @@ def write_mar(
         config: the text of model-config.yaml, if there shall be one.
         files: further files of the archive, text or bytes by name.
         model: entries of the manifest's `model` that replace or join the usual ones, such as
-            `serializedFile="weights.pt"` or `handler="image_classifier"`.
+            `serializedFile="weights.pt"` or `handler="image_classifier"`; None leaves one out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries: dict[str, Any] = {
@@ -41,6 +41,7 @@ def write_mar(
         **({"configFile": "model-config.yaml"} if config else {}),
         **model,
     }
+    entries = {key: value for key, value in entries.items() if value is not None}
     manifest = {
         "createdOn": "01/01/2024 00:00:00",
         "runtime": "python",

@@ -136,6 +136,16 @@ def test_the_query_is_not_visible(ts, model):
     assert row_of(answer) == {"body": raw(b"x")}
 
 
+@pytest.mark.row("1.3-query-invocations")
+@pytest.mark.parametrize(
+    "path", ["/invocations?model_name={}&a=1&b=%C3%A9", "/{}/predict?a=1&b=%C3%A9"]
+)
+def test_the_query_of_other_spellings_is_extra_fields(ts, model, path):
+    row = row_of(ts.inference("POST", path.format(model), b"x"))
+    assert row.pop("model_name", raw(model.encode())) == raw(model.encode())
+    assert row == {"a": raw(b"1"), "b": raw("é".encode()), "body": raw(b"x")}
+
+
 @pytest.fixture(scope="module")
 def undecoded(serve_module):
     server = serve_module(config={"decode_input_request": "false"})

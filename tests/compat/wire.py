@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-LIMIT_S = 60.0
+LIMIT_S = 90.0
 """How long a test waits for the next bytes."""
 
 

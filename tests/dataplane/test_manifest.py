@@ -39,6 +39,11 @@ def test_the_fields_of_a_manifest_are_read_and_all_of_it_is_kept(tmp_path):
         pytest.param(
             Declared(handler="base_handler"), ("echo", "1.0", "base_handler"), id="its handler"
         ),
+        pytest.param(
+            Declared(default_handler="base_handler"),
+            ("echo", "1.0", "handler.py"),
+            id="but a default handler does not",
+        ),
     ],
 )
 def test_a_request_goes_before_the_manifest(tmp_path, declared, expected):
@@ -53,6 +58,12 @@ def test_without_a_manifest_a_name_and_a_handler_are_enough(tmp_path):
     found = read_manifest(directory, "m", Declared(model="m", handler="h.py:run"))
     assert (found.model, found.version, found.handler) == ("m", "1.0", "h.py:run")
     assert read_config(directory, "m", found.config_file) == {"a": 1}
+
+
+def test_an_archive_that_names_no_handler_gets_the_default_one(tmp_path):
+    directory = make_directory(tmp_path / "m", {"h.py": ""})
+    found = read_manifest(directory, "m", Declared(model="m", default_handler="h.py:run"))
+    assert (found.handler, found.content["model"]["handler"]) == ("h.py:run", "h.py:run")
 
 
 @pytest.mark.parametrize(

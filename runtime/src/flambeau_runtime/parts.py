@@ -77,7 +77,9 @@ def _make_store(settings: Settings) -> Store:
         root,
         settings.model_store,
         settings.allowed_urls,
-        around=Around(shared=settings.cache_dir is not None),
+        around=Around(
+            shared=settings.cache_dir is not None, default_handler=settings.default_handler
+        ),
         environments=environments,
     )
 

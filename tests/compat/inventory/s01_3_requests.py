@@ -28,6 +28,7 @@ SECTION = Section(
             "query fields of /invocations and the oldest paths are extra keys, bytearray",
             RARE,
             V,
+            SAME,
         ),
         Row("1.3-not-decoded", "decode_input_request=false: all bytearray", SHOULD, V, SAME),
         Row("1.3-chunked", "chunked request bodies", MUST, V, SAME),

@@ -115,7 +115,7 @@ SECTIONS = (
             Row("4.2-switches", "enable_model_api, disable_token_authorization", MUST, V, SAME),
             Row("4.2-token-expiration", "token_expiration_min", MUST, V, SAME),
             Row("4.2-metrics", "the keys of metrics", MUST, V, SAME),
-            Row("4.2-default-handler", "default_service_handler", RARE, V),
+            Row("4.2-default-handler", "default_service_handler", RARE, V, SAME),
             Row("4.2-envelope", "service_envelope for every model", SHOULD, V, SAME),
             Row(
                 "4.2-oip",
@@ -126,7 +126,7 @@ SECTIONS = (
                 "accepted; the Open Inference Protocol needs no switch here",
             ),
             Row("4.2-decode", "decode_input_request", SHOULD, V, SAME),
-            Row("4.2-image-pixels", "limit_max_image_pixels", RARE, V),
+            Row("4.2-image-pixels", "limit_max_image_pixels", RARE, V, SAME),
             Row(
                 "4.2-blacklist", "blacklist_env_vars hides variables from workers", SHOULD, V, SAME
             ),

@@ -24,11 +24,15 @@ LARGEST_TEXT = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a request or a document says in the manifest's place; None: nothing."""
+    """What a request or a document says in the manifest's place; None: nothing.
+
+    `default_handler` is the handler of a manifest that names none.
+    """
 
     model: str | None = None
     version: str | None = None
     handler: str | None = None
+    default_handler: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def read_manifest(directory: Path, name: str, declared: Declared = Declared()) -
             f"Model name is not defined. {name} has no {MANIFEST} with model.modelName; make the "
             "archive with torch-model-archiver, or give a name and a handler"
         )
-    handler = declared.handler or fields.text("handler")
+    handler = declared.handler or fields.text("handler") or declared.default_handler
     if not handler:
         raise ArchiveInvalid(f"{name}: {MANIFEST}: model.handler is missing; name a handler")
     version = declared.version or fields.text("modelVersion") or NO_VERSION

@@ -80,11 +80,13 @@ class Around:
         credentials: the folder with a folder for each Secret that sources may name.
         shared: whether other runtimes use the same root: then a package that is not needed here any
             more stays for them.
+        default_handler: the handler of archives that name none.
     """
 
     late: Path = LATE
     credentials: Path = FOLDER
     shared: bool = False
+    default_handler: str | None = None
 
 
 class Store:
@@ -181,7 +183,7 @@ class Store:
             RequirementsFailed: what it requires cannot be installed.
         """
         wanted = _check_digest(path.name, digest)
-        declared = Declared(model, version, handler)
+        declared = Declared(model, version, handler, self._around.default_handler)
         path = await self._in_thread(lambda _: self._still_there(path, wanted))
         found = await self._in_thread(lambda stop: self._verify(path, wanted, path.name, stop))
         if found is None:

@@ -63,8 +63,7 @@ async def prepare(asked: Asked, store: Store, settings: Settings) -> VersionSpec
         LoadFailed: it asks for more devices per worker than there are.
     """
     path = await store.fetch(asked.url)
-    handler = asked.handler or settings.default_handler
-    package = await store.open(path, model=asked.model, handler=handler)
+    package = await store.open(path, model=asked.model, handler=asked.handler)
     return decide(asked, package, settings)
 
 
