@@ -27,9 +27,16 @@ def strict(serve_module):
     )
 
 
+def key_file(place):
+    """Return the key file once it is there: a server takes connections before it has keys."""
+    path = place.folder / "key_file.json"
+    until(path.exists)
+    return path
+
+
 def keys(server):
     """Return the header of each kind of key."""
-    found = json.loads((server.place.folder / "key_file.json").read_text())
+    found = json.loads(key_file(server.place).read_text())
     return {kind: {"Authorization": f"Bearer {it['key']}"} for kind, it in found.items()}
 
 
@@ -40,7 +47,7 @@ def refused(answer, message=WRONG):
 
 @pytest.mark.row("2.4-key-file")
 def test_the_key_file_is_its_owners(strict):
-    path = strict.place.folder / "key_file.json"
+    path = key_file(strict.place)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     found = json.loads(path.read_text())
     assert list(found) == ["management", "inference", "API"]
@@ -51,8 +58,8 @@ def test_the_key_file_is_its_owners(strict):
 @pytest.mark.row("2.4-key-file-stop", only="ours")
 def test_the_key_file_goes_with_the_server(place):
     with place.serving(default_flags=()):
-        assert (place.folder / "key_file.json").exists()
-    assert not (place.folder / "key_file.json").exists()
+        path = key_file(place)
+    assert not path.exists()
 
 
 @pytest.mark.row("2.4-scope-inference", "2.4-header")
@@ -154,7 +161,7 @@ def test_keys_last_as_long_as_configured(serve):
         config={"disable_token_authorization": "false", "token_expiration_min": "17"},
         default_flags=("--enable-model-api",),
     )
-    path = server.place.folder / "key_file.json"
+    path = key_file(server.place)
     found = json.loads(path.read_text())
     ends = [
         datetime.fromisoformat(found[kind]["expiration time"][:26].rstrip("Z") + "Z")

@@ -38,6 +38,7 @@ REFUSED = [
     ("a way up", "../x.mar", r"^Relative path is not allowed in url: \.\./x.mar$"),
     ("a way up in disguise", "file:///a/%2e%2e/x.mar", "Relative path is not allowed"),
     ("a way up in a URL", "https://h/a/../x.mar", "Relative path is not allowed"),
+    ("a missing path", "/gone.mar", "^Model not found at: /gone.mar$"),
     ("a missing file", "file:///gone.mar", "^Model not found at: file:///gone.mar$"),
     ("a scheme not known", "ftp://host/x.mar", "^Model not found at: ftp://host/x.mar$"),
     ("the metadata service", "http://169.254.169.254/latest/x.mar", "link-local"),

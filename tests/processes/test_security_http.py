@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
+from tests.compat.server import until
 from tests.compat.ts import new_place, ours
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -41,7 +42,9 @@ def server():
 
 
 def keys(place):
-    found = json.loads((place.folder / "key_file.json").read_text())
+    path = place.folder / "key_file.json"
+    until(path.exists)
+    found = json.loads(path.read_text())
     return {kind: it["key"] for kind, it in found.items()}
 
 

@@ -63,9 +63,9 @@ def resolve(uri: str, model_store: Path | None, allowed_urls: tuple[str, ...]) -
     if url.scheme in REMOTE:
         return _remote(uri, url, allowed_urls)
     if url.scheme == "file":
-        return _local(Path(unquote(url.path)), uri, allowed_urls)
+        return _local(Path(unquote(url.path)), uri, uri, allowed_urls)
     if uri.startswith("/"):
-        return _local(Path(uri), f"file://{uri}", allowed_urls)
+        return _local(Path(uri), uri, f"file://{uri}", allowed_urls)
     return Local(_in_model_store(uri, model_store, allowed_urls))
 
 
@@ -155,10 +155,10 @@ def _remote(uri: str, url: SplitResult, allowed_urls: tuple[str, ...]) -> Remote
     return Remote(uri, shown)
 
 
-def _local(path: Path, uri: str, allowed_urls: tuple[str, ...]) -> Local:
+def _local(path: Path, said: str, uri: str, allowed_urls: tuple[str, ...]) -> Local:
     _check_allowed(uri, uri, allowed_urls)
     if not path.is_absolute() or not path.exists():
-        raise SourceNotFound(f"Model not found at: {uri.removeprefix('file://')}")
+        raise SourceNotFound(f"Model not found at: {said}")
     _check_links(path, allowed_urls)
     return Local(path)
 
