@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by images and cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test test-all check lint types contracts processes compat compat-original compat-table bench bench-operator format clean cluster-up cluster-down crds images protos
+.PHONY: help setup example demo test test-all check lint types contracts processes compat compat-original java-17 compat-table bench bench-operator format clean cluster-up cluster-down crds images protos
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -68,10 +68,12 @@ processes: setup  ## the tests that start real processes
 compat: setup  ## the rows of the TorchServe inventory, asked of this runtime
 	$(BIN)/pytest tests/compat
 
-compat-original: setup .venv-original/.installed  ## the same rows, asked of TorchServe itself (needs Java 17)
+compat-original: setup java-17 .venv-original/.installed  ## the same rows, asked of TorchServe itself (needs Java 17)
+	$(BIN)/pytest tests/compat --target original
+
+java-17:
 	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' \
 	  || { echo "no Java 17 or newer: install openjdk-17-jre-headless, or put another java on the PATH"; exit 1; }
-	$(BIN)/pytest tests/compat --target original
 
 # The torch, torchvision and captum of our lock: what handlers do shall differ by the server alone.
 .venv-original/.installed: uv.lock | $(UV)

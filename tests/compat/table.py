@@ -15,7 +15,8 @@ INTRODUCTION = """\
 
 What TorchServe 0.12.0 does, row by row, and how this runtime stands to it. Generated from
 `tests/compat/inventory/` by `make compat-table`. Tests in `tests/compat/` hold the rows; those of
-the rows that are *same* are asked of TorchServe itself too, by `make compat-original`.
+the rows that are *same* are asked of TorchServe itself, too, by `make compat-original`. How to
+move is told by [migrating.md](migrating.md).
 
 - **same**: clients see the same.
 - **different**: on purpose, for the reason given.

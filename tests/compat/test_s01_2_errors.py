@@ -266,6 +266,15 @@ def test_no_answer_in_time_is_500(ts):
     assert message.startswith("Worker died.")
 
 
+@pytest.mark.row("1.2-client-timeout", "5-client-timeout", only="ours")
+def test_a_client_whose_time_is_over_is_answered(ts):
+    config = "minWorkers: 1\nmaxWorkers: 1\nclientTimeoutInMills: 300\n"
+    with ts.registered(OBEDIENT, config=config) as name:
+        code, kind, message = facts(ts.predict(name, b'{"do": "nap", "s": 3}'))
+    assert (code, kind) == (500, "InternalServerException")
+    assert "0.3 s" in message
+
+
 @pytest.mark.row("1.2-response-too-large")
 def test_an_answer_above_the_limit_is_500(ts):
     with ts.registered(OBEDIENT) as name:

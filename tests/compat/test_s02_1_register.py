@@ -329,7 +329,7 @@ def test_a_json_registration_is_synchronous_too(register):
     assert said(register(body={"initial_workers": 1, "synchronous": False}))[0] == 202
 
 
-@pytest.mark.row("2.1-s3-sse-kms")
+@pytest.mark.row("2.1-s3-sse-kms", only="ours")
 def test_a_kms_key_may_be_asked_for(register):
     assert register(s3_sse_kms="true").status == 200
     assert register(body={"s3_sse_kms": True}).status == 200

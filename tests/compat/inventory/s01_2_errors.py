@@ -136,7 +136,14 @@ SECTION = Section(
             DIFFERENT,
             "it is an error like the others, and names the limit",
         ),
-        Row("1.2-client-timeout", "clientTimeoutInMills over: the answer is dropped", RARE, V),
+        Row(
+            "1.2-client-timeout",
+            "clientTimeoutInMills over: the answer is dropped",
+            RARE,
+            V,
+            DIFFERENT,
+            "500, saying so: nobody waits for an answer that does not come",
+        ),
         Row(
             "1.2-given-up",
             "a worker past its retry window: requests wait in the queue for ever",

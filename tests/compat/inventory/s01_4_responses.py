@@ -72,7 +72,7 @@ SECTION = Section(
             RARE,
             V,
             DIFFERENT,
-            "503 that names max_response_size; the worker goes on, as after a whole answer",
+            "503 that names max_response_size; the worker goes on",
         ),
         Row("1.4-cors", "the three CORS values are added to every answer", SHOULD, V, SAME),
         Row("1.4-cors-preflight", "no special answer to a pre-flight request", SHOULD, V, SAME),

@@ -82,7 +82,14 @@ SECTIONS = (
                 SAME,
             ),
             Row("2.1-startup-timeout", "startup_timeout, alike", SHOULD, V, SAME),
-            Row("2.1-s3-sse-kms", "s3_sse_kms signs the download", RARE, S, SAME),
+            Row(
+                "2.1-s3-sse-kms",
+                "s3_sse_kms signs the download",
+                RARE,
+                S,
+                DIFFERENT,
+                "accepted; s3:// is always signed, an https:// address of S3 is not",
+            ),
             Row("2.1-no-workers-asked", "no workers asked: 200 and its sentence", MUST, V, SAME),
             Row(
                 "2.1-workers-synchronous",
