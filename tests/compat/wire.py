@@ -77,7 +77,11 @@ class Wire:
         """Connect to a unix socket."""
         connected = socket.socket(socket.AF_UNIX)
         connected.settimeout(LIMIT_S)
-        connected.connect(path)
+        try:
+            connected.connect(path)
+        except OSError:
+            connected.close()
+            raise
         return cls(connected)
 
     def __enter__(self) -> Self:
