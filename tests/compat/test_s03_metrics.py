@@ -358,7 +358,7 @@ def test_a_broken_metrics_file_is_refused_with_its_place(place):
     place.configure({"metrics_config": "metrics.yaml"})
     ended = place.run("--start", "--model-store", "store")
     assert ended.returncode == 1
-    assert "metrics_config=metrics.yaml cannot be: ts_metrics is not a mapping" in ended.stderr
+    assert "metrics_config=metrics.yaml cannot be: ts_metrics is not a mapping" in ended.stdout
 
 
 @pytest.mark.row("3-mode-log")

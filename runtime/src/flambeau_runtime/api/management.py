@@ -331,6 +331,9 @@ def _model_api_is_off() -> Response:
 async def _registered(verbs: Verbs, spec: VersionSpec, *, synchronous: bool) -> Response:
     start = f'Model "{spec.model}" Version: {spec.version} registered with {spec.workers}'
     if spec.workers == 0:
+        # Whoever asks the model next is to hear that it has no worker, not that it is on its way.
+        with contextlib.suppress(RuntimeFault):
+            await verbs.converger.settled(spec.model, spec.version, MOVING_DEFAULT_S)
         return said(f"{start} initial workers. Use scale workers API to add workers for the model.")
     if not synchronous:
         return said("Processing worker updates...", ACCEPTED)
