@@ -70,6 +70,8 @@ compat: setup  ## the rows of the TorchServe inventory, asked of this runtime
 
 compat-original: setup java-17 .venv-original/.installed  ## the same rows, asked of TorchServe itself (needs Java 17)
 	$(BIN)/pytest tests/compat --target original
+	@echo "clients made of TorchServe's own .proto files, asking this runtime:"
+	PROTOS_OF=.venv-original $(BIN)/pytest -q tests/compat/test_s08_grpc.py
 
 java-17:
 	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' \

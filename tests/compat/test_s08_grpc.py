@@ -1,11 +1,16 @@
-"""Section 8: gRPC, with a client made of the .proto files that the target itself brings."""
+"""Section 8: gRPC, with a client made of the .proto files that the target itself brings.
+
+`PROTOS_OF=.venv-original` has clients of TorchServe's own files ask this runtime.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Queue
 
 import grpc
@@ -105,7 +110,8 @@ OPEN = """
 def clients(server, *, wait=True):
     """Yield a client of the inference port and one of the management port, once both listen."""
     target = server.place.target
-    messages = our_messages() if target.is_ours else original_messages(target.bin.parent)
+    theirs = os.environ.get("PROTOS_OF") or (None if target.is_ours else target.bin.parent)
+    messages = original_messages(Path(theirs)) if theirs else our_messages()
     with (
         grpc.insecure_channel(f"127.0.0.1:{server.ports.grpc_inference}") as inference,
         grpc.insecure_channel(f"127.0.0.1:{server.ports.grpc_management}") as management,
