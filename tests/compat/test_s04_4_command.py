@@ -20,18 +20,7 @@ STARTED = "Model server started."
 
 
 def launch(place, *words):
-    """Run the command to its end; what it leaves in the background goes on writing to a file."""
-    with place.output.open("wb") as written:
-        return subprocess.run(
-            [place.target.command(), *words, "--disable-token-auth"],
-            cwd=place.folder,
-            env=place.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=subprocess.STDOUT,
-            check=False,
-            timeout=60,
-        ).returncode
+    return place.launch(*words, "--disable-token-auth")
 
 
 def printed(place):

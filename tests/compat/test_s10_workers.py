@@ -270,8 +270,7 @@ def test_unregistering_lets_requests_in_flight_finish(ts, in_flight):
 
 @pytest.mark.row("10-snapshots", "10-shutdown-snapshot", only="ours")
 def test_nothing_is_written_down_but_logs(place):
-    started = place.run("--start", "--model-store", "store")
-    assert started.returncode == 0, started.stderr
+    assert place.launch("--start", "--model-store", "store") == 0, place.output.read_text()
     place.run("--stop")
     assert not (place.logs / "config").exists()
 
@@ -302,8 +301,8 @@ def test_ping_is_healthy_while_models_load(serve, tmp_path):
 @pytest.mark.row("10-listening", only="ours")
 def test_a_start_in_the_background_ends_when_its_models_take_requests(place):
     write_mar(place.store, "m", OBEDIENT)
-    started = place.run("--start", "--model-store", "store", "--models", "all", *FLAGS)
-    assert started.returncode == 0, started.stderr
+    words = ("--start", "--model-store", "store", "--models", "all", *FLAGS)
+    assert place.launch(*words) == 0, place.output.read_text()
     with Wire.to_port(place.ports.inference) as wire:
         assert wire.request("POST", "/predictions/m", b"{}").status == 200
     place.run("--stop")

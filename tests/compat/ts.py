@@ -171,6 +171,23 @@ class Place:
             timeout=COMMAND_S,
         )
 
+    def launch(self, *words: str, env: Mapping[str, str] | None = None) -> int:
+        """Run `torchserve` to its end; what it leaves in the background goes on writing to a file.
+
+        With `run` the test would wait for the end of that, too, which holds its output.
+        """
+        with self.output.open("wb") as written:
+            return subprocess.run(
+                [self.target.command(), *words],
+                cwd=self.folder,
+                env=self.environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=COMMAND_S,
+            ).returncode
+
     @contextmanager
     def serving(
         self,
