@@ -86,7 +86,8 @@ def exchange(url, data, *, half_close=False):
 
 
 MULTIPART = (
-    b'--B\r\nContent-Disposition: form-data; name="data"\r\nContent-Type: application/json\r\n\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="data"; filename="d"\r\n'
+    b"Content-Type: application/json\r\n\r\n"
     b'{"a": 1}\r\n--B\r\nContent-Disposition: form-data; name="image"; filename="\xc3\xa9.png"\r\n'
     b"Content-Type: image/png\r\n\r\n\x89PNG\r\n--B--\r\n"
 )
@@ -140,11 +141,11 @@ REFUSED = [
         request(headers=[f"X-{n}: y" for n in range(20_000)]), 431, "65536", id="too many headers"
     ),
     pytest.param(request("/predictions/" + "a" * 9000), 414, "8192", id="a name without end"),
-    pytest.param(request("/predictions/m%C3%B6bel"), 404, "m\\u00f6bel", id="an unknown name"),
-    pytest.param(request("/predictions/..%2F..%2Fetc"), 404, "../../etc", id="a path for a name"),
+    pytest.param(request("/predictions/m%C3%B6bel"), 404, "möbel", id="an unknown name"),
+    pytest.param(request("/predictions/..%2F..%2Fetc"), 404, "found: ..", id="a path for a name"),
     pytest.param(request("/predictions/%00"), 404, "not found", id="a NUL for a name"),
     pytest.param(request("/predictions/show/9"), 404, "Model version: 9", id="an unknown version"),
-    pytest.param(request(method="TRACE"), 404, "not found", id="a method of no use"),
+    pytest.param(request(method="TRACE"), 405, "not allowed", id="a method of no use"),
     pytest.param(b"\x16\x03\x01\r\n\r\n", 400, "Invalid HTTP", id="TLS on a plain port"),
     pytest.param(
         request("/ping", method="GET") .replace(b"Host: here", b"Host here"), 400, "Invalid HTTP",
@@ -258,7 +259,6 @@ def test_unknown_keys_are_named_with_the_nearest_known_one(server):
 
 
 BAD_CALLS = [
-    pytest.param("PUT", "/models/show?min_worker=" + "9" * 30, b"", 400, "1024", id="workers"),
     pytest.param("PUT", "/models/show?min_worker=5000", b"", 400, "1024", id="a slip of the hand"),
     pytest.param("PUT", "/models/show?min_worker=-1", b"", 400, "negative", id="fewer than none"),
     pytest.param("PUT", "/models/show/9/set-default", b"", 404, "version 9", id="a version"),
