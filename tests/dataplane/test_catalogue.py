@@ -13,6 +13,7 @@ from flambeau_runtime.errors import (
     VersionNotFound,
 )
 from flambeau_runtime.serving import edits
+from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.desired import Document, Source, WarmupRequest
 from tests.dataplane.fake_fleet import DIGEST, OWNER, World, document, version
 
@@ -34,6 +35,15 @@ async def test_a_named_version_never_falls_back_to_another(world):
     assert world.answering("2.0") == "2.0"
     with pytest.raises(VersionNotFound):
         world.answering("3.0")
+
+
+async def test_before_it_has_begun_a_model_may_still_become_known():
+    catalogue = Catalogue(waits_for_document=True)
+    with pytest.raises(ModelNotReady, match="this runtime does not know all of its models"):
+        catalogue.route("vision")
+    catalogue.begin()
+    with pytest.raises(ModelNotFound):
+        catalogue.route("vision")
 
 
 async def test_an_unknown_model_is_not_found(world):

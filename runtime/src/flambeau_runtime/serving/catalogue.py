@@ -40,6 +40,7 @@ from flambeau_runtime.serving.steps import (
 )
 
 NO_WORKERS = WorkerCounts()
+STARTING = "is not known yet: this runtime does not know all of its models before it has started."
 
 
 @dataclass(slots=True, eq=False)
@@ -384,6 +385,8 @@ class Catalogue:
         model = self.model(name)
         present = [known for key, known in self._by_version if key == name]
         if model is None and not present:
+            if self._waits_for_document and self.wanted.owner is None:
+                return ModelNotReady(name, version or "default", STARTING)
             return ModelNotFound(name)
         chosen = self.default_of(name) if version is None else version
         if chosen is None:
