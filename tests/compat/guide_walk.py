@@ -18,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -51,13 +52,26 @@ def say(step: str) -> None:
 
 
 def run(command: str, timeout_s: float = 120) -> str:
-    """Run one printed command in a shell and return what it printed; fail if it fails."""
-    done = subprocess.run(
-        ["/bin/bash", "-c", command], check=False, capture_output=True, text=True, timeout=timeout_s
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    """Run one printed command in a shell and return what it printed; fail if it fails.
+
+    Into a file: a server in the background goes on writing where it was started, and a pipe would
+    only end with it.
+    """
+    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
+        done = subprocess.run(
+            ["/bin/bash", "-c", command],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=errors,
+            timeout=timeout_s,
+        )
+        printed.seek(0)
+        errors.seek(0)
+        said, complained = printed.read(), errors.read()
+    assert done.returncode == 0, f"{command}\n{said}{complained}"
     say(f"ok: {' '.join(command.split())[:90]}")
-    return done.stdout
+    return said
 
 
 def run_python(block: Block) -> str:
