@@ -85,7 +85,10 @@ def test_a_model_of_onnx_names_the_library_that_is_missing(make, tmp_path, monke
 @pytest.mark.process  # of a compiler
 @pytest.mark.timeout(240)
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
-def test_a_library_of_torch_export_answers_where_pt2_says_so(make, tmp_path):
+def test_a_library_of_torch_export_answers_where_pt2_says_so(make, tmp_path, monkeypatch):
+    # setuptools, which the compiler imports, refuses to come after Python's own distutils.
+    for name in [it for it in sys.modules if it.partition(".")[0] == "distutils"]:
+        monkeypatch.delitem(sys.modules, name)
     model = eager(LINEAR).model
     batch = torch.export.Dim("batch", min=1, max=8)
     with torch.inference_mode():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import logging
-import os
 import shutil
 import threading
 from contextlib import suppress
@@ -97,6 +96,12 @@ def _compress(path: Path, live: Path) -> None:
 
 def _forget_old(live: Path) -> None:
     rolled = [*live.parent.glob(f"{live.stem}.*.log.gz"), *live.parent.glob(f"{live.stem}.*.log")]
-    by_age = sorted(rolled, key=os.path.getmtime, reverse=True)
-    for path in by_age[FILES_KEPT:]:
+    for path in sorted(rolled, key=_changed_at, reverse=True)[FILES_KEPT:]:
         path.unlink(missing_ok=True)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another one has just been compressed
+        return 0.0
