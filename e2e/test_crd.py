@@ -368,7 +368,8 @@ REFUSED = [
     ),
     pytest.param(
         written(runtime={"grpc": True}, service={"port": 7070}),
-        "spec.service.port: must not be 7070",
+        'spec.service.port: Invalid value: "object": must not be 7070, where the Service takes '
+        "gRPC: choose another one",
         id="the Service's port is that of gRPC",
     ),
     pytest.param(
@@ -503,7 +504,7 @@ DEFAULTS = {
     ],
     "networkPolicy": "Managed",
     "rollout": {"paused": False, "progressDeadline": "1h", "strategy": "Hot"},
-    "runtime": {"pullPolicy": "IfNotPresent"},
+    "runtime": {"grpc": False, "pullPolicy": "IfNotPresent"},
     "scheduling": {"topologySpread": "Auto"},
     "service": {"type": "ClusterIP", "port": 80},
     "suspend": False,
