@@ -145,14 +145,18 @@ class Client:
         self.channel = channel
         self._timeout_s = timeout_s
 
+    def _of(self, service: str) -> Messages:
+        # TorchServe has the Open Inference Protocol under a name of its own alone.
+        return our_messages() if service == OPEN_INFERENCE_V2 else self.messages
+
     def request(self, service: str, method: str, **fields: Any) -> Any:
         """Return a request of a method."""
-        kind = self.messages.method(service, method).input_type
+        kind = self._of(service).method(service, method).input_type
         return message_factory.GetMessageClass(kind)(**fields)
 
     def stub(self, service: str, method: str) -> Any:
         """Return what makes calls of a method."""
-        found = self.messages.method(service, method)
+        found = self._of(service).method(service, method)
         request = message_factory.GetMessageClass(found.input_type)
         reply = message_factory.GetMessageClass(found.output_type)
         asks = "stream" if found.client_streaming else "unary"
@@ -167,7 +171,7 @@ class Client:
         """Return the answer of a call, the list of answers of a stream, or how it Failed."""
         stub = self.stub(service, method)
         request = self.request(service, method, **fields)
-        found = self.messages.method(service, method)
+        found = self._of(service).method(service, method)
         how = {"timeout": _timeout_s or self._timeout_s, "metadata": _metadata}
         try:
             if found.server_streaming:
