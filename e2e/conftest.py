@@ -5,6 +5,7 @@ import secrets
 
 import pytest
 from tests import archives as archive_files
+from tests.conftest import main_thread_loop  # noqa: F401  a fixture for everything here, too
 
 from e2e.cluster import choice
 from e2e.flambeau import SYSTEM, TORCH, Flambeau, Tenant, archives_of, wanted_images

@@ -55,6 +55,8 @@ def test_nodes_that_pretend_renew_their_leases_or_their_pods_would_count_as_lost
 
 def test_beside_real_nodes_only_who_asks_for_it_pretends(cluster, fresh_name, tmp_path):
     cluster.run("create", "namespace", fresh_name)
+    account = ["-n", fresh_name, "get", "serviceaccount", "default", "-o", "name"]
+    until("the namespace has its account", lambda: cluster.run(*account))
     asks = {"nodeSelector": {LABEL: "yes"}, "tolerations": [{"key": LABEL, "operator": "Exists"}]}
     with pretended(cluster, tmp_path) as nodes:
         for name, spec in {"real": {}, "asks": asks}.items():

@@ -9,6 +9,7 @@ import pytest
 from e2e.cluster import stock
 from e2e.cluster.faults import ClusterFault
 from e2e.load import Question, load
+from e2e.waiting import until
 
 # The first run on a machine builds Kubernetes.
 pytestmark = pytest.mark.timeout(1800)
@@ -37,6 +38,7 @@ def test_pods_of_two_nodes_answer_each_other_by_their_own_addresses(two_nodes, w
 def test_a_service_answers_on_both_nodes_from_pods_of_both(two_nodes, web):
     for asking in _placed(two_nodes, web):
         get = ["exec", asking, "--", "/stock", "get", "http://web/"]
+        until("its node knows the Service", lambda get=get: two_nodes.run("-n", web, *get))
         answers = {two_nodes.run("-n", web, *get).split()[0] for _ in range(20)}
         assert answers == set(_placed(two_nodes, web))  # one of them not: once in 500,000 runs
 
