@@ -141,7 +141,7 @@ async def test_a_failure_is_told_with_its_reason_message_log_and_attempts(manage
 async def test_counters_are_told_and_each_start_has_an_id(managed, tmp_path):
     await managed.put(written(1))
     await managed.until(lambda: managed.catalogue.report().ready)
-    managed.fleet.of("1.0").counters.answered(200, 0.004, 0.0)
+    managed.fleet.of("1.0").counters.answered(0.004, 0.0)
     first = await managed.get()
     counters = first["observed"]["models"][0]["versions"][0]["counters"]
     assert counters["requests"] == 1

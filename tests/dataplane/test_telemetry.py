@@ -195,7 +195,7 @@ def test_devices_are_read_from_nvidias_table():
 def test_requests_are_counted_under_the_version_that_they_name():
     telemetry = Telemetry()
     counters = Counters(telemetry.asked_of("m", "1.0"), telemetry.asked_of("m", "default"))
-    counters.answered(200, latency_s=0.002, queue_s=0.001, named=True)
+    counters.answered(latency_s=0.002, queue_s=0.001, named=True)
     counters.failed(latency_s=0.001, queue_s=0.0)
     assert (counters.requests, counters.errors) == (2, 1)
     text = page(telemetry)
@@ -210,7 +210,7 @@ def test_what_was_asked_of_a_model_outlives_its_versions():
     telemetry = Telemetry()
     for version in ("1.0", "2.0"):
         counters = Counters(telemetry.asked_of("m", version), telemetry.asked_of("m", "default"))
-        counters.answered(200, 0.001, 0.0)
+        counters.answered(0.001, 0.0)
     assert samples(page(telemetry))["ts_inference_requests_total", ""] == 2
 
 
@@ -231,7 +231,7 @@ def recorded(mode=MetricsMode.PROMETHEUS, file=FILE, auto_detect=None):
         Settings(metrics_mode=mode, metrics_file=file, metrics_auto_detect=auto_detect)
     )
     accounts = telemetry.asked_of("m", "1.0"), telemetry.asked_of("m", "default")
-    Counters(*accounts, telemetry.recorder).answered(200, 0.002, 0.001)
+    Counters(*accounts, telemetry.recorder).answered(0.002, 0.001)
     if telemetry.access is not None:
         telemetry.access("127.0.0.1:1", "GET", "/ping", 200, 0.1)
     telemetry.handler_measured([measured(), measured("Other")])

@@ -29,8 +29,8 @@ class Asked:
     model: str
     version: str
     requests: int = 0
-    latency_us: float = 0.0
-    queue_us: float = 0.0
+    latency_ms: float = 0.0  # of all together
+    queue_ms: float = 0.0
 
 
 class Recorder:
@@ -48,14 +48,14 @@ class Recorder:
             if self._shown(family.name):
                 yield family, series
 
-    def request(self, asked: Asked, latency_us: float, queue_us: float) -> None:
+    def request(self, asked: Asked, latency_ms: float, queue_ms: float) -> None:
         """Take one request that has ended."""
         labels = (asked.model, asked.version, self.hostname)
         self._update("ts_inference_requests_total", 1, labels)
-        self._update("ts_inference_latency_microseconds", latency_us, labels)
-        self._update("ts_queue_latency_microseconds", queue_us, labels)
-        self._update("QueueTime", round(queue_us / 1000), self._host)
-        self._batch_ms[asked.model] = (latency_us - queue_us) / 1000
+        self._update("ts_inference_latency_microseconds", latency_ms * 1_000, labels)
+        self._update("ts_queue_latency_microseconds", queue_ms * 1_000, labels)
+        self._update("QueueTime", round(queue_ms), self._host)
+        self._batch_ms[asked.model] = latency_ms - queue_ms
 
     def response(self, status: int) -> None:
         """Take one answer of any port."""

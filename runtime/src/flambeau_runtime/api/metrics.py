@@ -59,8 +59,8 @@ class RuntimeCollector:
         labels = [(it.model, it.version, self._hostname) for it in asked]
         for name, values in (
             ("ts_inference_requests_total", [float(it.requests) for it in asked]),
-            ("ts_inference_latency_microseconds", [it.latency_us for it in asked]),
-            ("ts_queue_latency_microseconds", [it.queue_us for it in asked]),
+            ("ts_inference_latency_microseconds", [it.latency_ms * 1_000 for it in asked]),
+            ("ts_queue_latency_microseconds", [it.queue_ms * 1_000 for it in asked]),
         ):
             yield self._family(name, labels, values)
         host = ("Host", self._hostname)

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,19 +68,19 @@ class Pin:
     requirement: str  # "name==1.0", or "name @ URL"
 
 
-class Installer:
+class Installer(ABC):
     """One of the two; `environ` is what it sees."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = dict(environ)
 
+    @abstractmethod
     def plan(self, requirements: Path, constraints: Path | None, job: Job) -> list[Pin]:
         """Return what would be added to the runtime's own packages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def install(self, lines: Path, job: Job, *, target: Path | None, python: Path) -> None:
         """Install exactly these lines into a directory, or for an interpreter of its own."""
-        raise NotImplementedError
 
 
 class Uv(Installer):

@@ -93,7 +93,7 @@ class ContinuousLane(Lane):
             job.part(Prediction(*row), self)
         else:
             waited_s = job.sent_at - job.queued_at
-            self.queue.counters.answered(row[0], now - job.queued_at, waited_s, job.named)
+            self.queue.counters.answered(now - job.queued_at, waited_s, job.named)
             job.resolve(Prediction(*row))
 
 

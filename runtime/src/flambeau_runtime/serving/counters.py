@@ -38,13 +38,12 @@ class Counters:
 
     `requests` counts jobs that ended with a prediction or with a fault of the model's workers;
     `errors` the latter (PredictionFailed, WorkerLost, DeadlineExceeded). `latency` is from the door
-    to the end, `queue` the part of it before a worker took the job. `by_status` counts answers by
-    the first digit of their status. `named` and `unnamed` are the accounts of jobs that named this
-    version and of those that did not; they are shared with what came before and comes after it.
+    to the end, `queue` the part of it before a worker took the job. `named` and `unnamed` are the
+    accounts of jobs that named this version and of those that did not; they are shared with what
+    came before and comes after it.
     """
 
     __slots__ = (
-        "by_status",
         "errors",
         "latency",
         "named",
@@ -64,30 +63,24 @@ class Counters:
         self.errors = 0
         self.latency = Histogram()
         self.queue = Histogram()
-        self.by_status: dict[int, int] = dict.fromkeys(range(1, 6), 0)
         self.named = named or Asked("", "")
         self.unnamed = unnamed or Asked("", "")
         self.recorder = recorder
 
-    def answered(self, status: int, latency_s: float, queue_s: float, named: bool = False) -> None:
-        """Count a job that ended with a prediction."""
-        hundreds = status // 100
-        self.by_status[hundreds if hundreds in self.by_status else 5] += 1
-        self._ended(latency_s, queue_s, named)
+    def answered(self, latency_s: float, queue_s: float, named: bool = False) -> None:
+        """Count a job that ended; with a prediction, unless `failed` says otherwise."""
+        latency_ms, queue_ms = latency_s * 1_000, queue_s * 1_000
+        self.requests += 1
+        self.latency.observe(latency_ms)
+        self.queue.observe(queue_ms)
+        asked = self.named if named else self.unnamed
+        asked.requests += 1
+        asked.latency_ms += latency_ms
+        asked.queue_ms += queue_ms
+        if self.recorder is not None:
+            self.recorder.request(asked, latency_ms, queue_ms)
 
     def failed(self, latency_s: float, queue_s: float, named: bool = False) -> None:
         """Count a job that ended with a fault of the model's workers."""
         self.errors += 1
-        self.by_status[5] += 1
-        self._ended(latency_s, queue_s, named)
-
-    def _ended(self, latency_s: float, queue_s: float, named: bool) -> None:
-        self.requests += 1
-        self.latency.observe(latency_s * 1_000)
-        self.queue.observe(queue_s * 1_000)
-        asked = self.named if named else self.unnamed
-        asked.requests += 1
-        asked.latency_us += latency_s * 1_000_000
-        asked.queue_us += queue_s * 1_000_000
-        if self.recorder is not None:
-            self.recorder.request(asked, latency_s * 1_000_000, queue_s * 1_000_000)
+        self.answered(latency_s, queue_s, named)

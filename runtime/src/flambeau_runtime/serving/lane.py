@@ -155,7 +155,7 @@ class Lane:
                 counters.failed(now - queued_at, waited_s, job.named)
                 job.fail(row_fault(row[3]))
             else:
-                counters.answered(row[0], now - queued_at, waited_s, job.named)
+                counters.answered(now - queued_at, waited_s, job.named)
                 job.resolve(Prediction(*row))
 
     def parted(self, batch: int, rows: list[Answered]) -> None:

@@ -29,7 +29,7 @@ def read_row(row: Row, processor: RequestProcessor, decode: bool = True) -> dict
     handler's own under "body". Where the query counts, its fields go first, and the body's
     overwrite them. As with TorchServe, a content type counts in lower case only, but for forms.
     """
-    if row.spelling & protocol.WITH_QUERY:
+    if row.spelling and row.spelling & protocol.WITH_QUERY:
         return {**_read_query(row.url_path), **_read_body(row, processor, decode)}
     return _read_body(row, processor, decode)
 
