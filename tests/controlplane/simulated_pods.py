@@ -26,9 +26,8 @@ from flambeau_operator.resources.pod_state import (
     VersionPhase,
     VersionState,
     WorkerCounts,
-    document_from_json,
-    document_to_json,
 )
+from flambeau_operator.resources.pod_state_json import document_from_json, document_to_json
 from tests.builders import NOON, UID
 
 NEXT = {

@@ -26,11 +26,8 @@ from flambeau_operator.plan.without_effect import on_one_machine
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.model_deployment import parse
 from flambeau_operator.resources.observed import Autoscaler, ChildrenFacts
-from flambeau_operator.resources.pod_state import (
-    Document,
-    document_from_json,
-    document_to_json,
-)
+from flambeau_operator.resources.pod_state import Document
+from flambeau_operator.resources.pod_state_json import document_from_json, document_to_json
 
 RUNTIME: Final = (sys.executable, "-m", "flambeau_runtime")
 CLOSE_GRACE_S: Final = 30.0  # at most, when all of it ends

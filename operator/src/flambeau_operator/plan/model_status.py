@@ -10,6 +10,7 @@ from flambeau_operator.plan.fleet import Reporter
 from flambeau_operator.plan.rollout import Decision, Step
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.deployment_status import (
+    Handled,
     ModelPhase,
     ModelStatus,
     Resolved,
@@ -159,7 +160,9 @@ def _resolved(
 
 def _rollout(standing: Standing, findings: Findings) -> RolloutStatus:
     before, decision = standing.before.rollout, findings.about(standing)
-    memory = RolloutStatus(previous_version=before.previous_version, handled_retry=standing.retry)
+    memory = RolloutStatus(
+        previous_version=before.previous_version, handled=Handled(retry=standing.retry)
+    )
     if standing.kind is Kind.REMEMBERED:
         kept = {"failed_hash": before.failed_hash, "last_failure": before.last_failure}
         return memory.model_copy(update=kept)
@@ -172,5 +175,5 @@ def _rollout(standing: Standing, findings: Findings) -> RolloutStatus:
         replaced = standing.active.version if standing.active else None
         return memory.model_copy(update={"previous_version": replaced})
     begun = decision.members or before.spec_hash == standing.hash
-    started = {"spec_hash": standing.hash, "step_started_at": decision.since}
+    started = {"spec_hash": standing.hash, "progressed_at": decision.since}
     return memory.model_copy(update=started) if begun else memory

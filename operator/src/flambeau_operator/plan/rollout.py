@@ -13,9 +13,9 @@ from flambeau_operator.plan.fleet import Fleet, Reporter
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.conditions import Reason
 from flambeau_operator.resources.deployment_status import LastFailure
-from flambeau_operator.resources.model_deployment import Rollout
 from flambeau_operator.resources.pod_state import ModelEntry, VersionPhase
 from flambeau_operator.resources.quantities import format_duration, share_of
+from flambeau_operator.resources.rollout import Rollout
 
 
 class Step(StrEnum):
@@ -81,7 +81,7 @@ def decide(
         return Decision(standing, Step.COMMIT, _names(members), len(proven))
     if since and not fleet.silent and now - since >= timedelta(seconds=rules.progress_deadline_s):
         return Decision(standing, Step.ROLL_BACK, failure=_too_slow(members, standing, rules, now))
-    allowed = share_of(rules.hot.max_unavailable_pods, pods_wanted)
+    allowed = share_of(rules.in_pods.max_unavailable_pods, pods_wanted)
     joining = [] if rules.paused else next_pods(fleet, standing, committed, allowed)
     return Decision(
         standing,
@@ -168,9 +168,9 @@ def _clock(
         return None
     rollout = standing.before.rollout
     moved_on = proven > standing.before.ready_pods
-    if rollout.spec_hash != standing.hash or rollout.step_started_at is None or moved_on:
+    if rollout.spec_hash != standing.hash or rollout.progressed_at is None or moved_on:
         return now
-    return rollout.step_started_at
+    return rollout.progressed_at
 
 
 def _failure_in(pod: Reporter, standing: Standing, now: datetime) -> LastFailure:

@@ -62,12 +62,12 @@ def stand(
         target = target_entry(model)
         active = _active(model.name, committed or ())
         failed = before.rollout.failed_hash
-        retried = asked_for is not None and asked_for != before.rollout.handled_retry
+        retried = asked_for is not None and asked_for != before.rollout.handled.retry
         forgiven = retried and asked_for in {failed, spec_hash(target)}
         kind = _judge(target, active, before, fleet, first=committed is None)
         if kind not in {Kind.SETTLED, Kind.REUSED} and failed == entry_hash(target):
             kind = kind if forgiven else Kind.REMEMBERED
-        handled = asked_for if forgiven else before.rollout.handled_retry if asked_for else None
+        handled = asked_for if forgiven else before.rollout.handled.retry if asked_for else None
         standings.append(Standing(kind, model, target, active, before, handled))
     return tuple(standings)
 
