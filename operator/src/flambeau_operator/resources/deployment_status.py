@@ -133,6 +133,20 @@ class RolloutStatus(_Reported):
         return data
 
 
+class Past(_Reported):
+    """One rollout that has ended."""
+
+    version: str
+    from_version: str | None = None
+    spec_hash: str = ""
+    outcome: Literal["Promoted", "RolledBack", "Superseded"]
+    mode: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime
+    message: str = ""
+    """Why it was taken back, or what the last analysis said."""
+
+
 class Resolved(_Reported):
     """What the source turned out to be."""
 
@@ -155,6 +169,8 @@ class ModelStatus(_Reported):
     ready_workers: int = 0
     resolved: Resolved | None = None
     rollout: RolloutStatus = RolloutStatus()
+    history: tuple[Past, ...] = ()
+    """The last rollouts, newest first, at most 10."""
 
 
 class PodIssue(_Reported):
