@@ -46,9 +46,11 @@ def _bets(*weights_and_ratios: tuple[float, float]) -> Bets:
 # is spread over them, as nobody knows which one holds. What is on 1.0 stays in the pocket, so that
 # a side which has nothing to say takes little away from what the other one says.
 _WORSE = _bets(
-    *((6, 1.0), (1, 1.02), (2, 1.1), (3, 1.3), (4, 1.7), (4, 2.5), (3, 4.0), (2, 8.0), (1, 25.0))
+    *((10, 1.0), (1, 1.02), (2, 1.1), (6, 1.3), (10, 1.7), (10, 2.5), (6, 4.0), (2, 8.0), (1, 25.0))
 )
-_BETTER = _bets((5, 1.0), (1, 1 / 1.05), (1, 1 / 1.2), (1, 1 / 1.5), (1, 1 / 2.5), (1, 1 / 8.0))
+_BETTER = _bets(
+    *((10, 1.0), (1, 1 / 1.05), (3, 1 / 1.2), (3, 1 / 1.5), (2, 1 / 2.5), (1, 1 / 8.0))
+)
 
 
 def _winnings(count: Count, limit: float, bets: Bets) -> float:
@@ -110,7 +112,7 @@ def _all_at_least(needed: float, of: Callable[[float], float], low: float, high:
     return False
 
 
-_PARTS = 6  # of each bucket; the evidence is rounded down by one such part
+_PARTS = 16  # of each bucket; the evidence is rounded down by one such part
 
 
 def quantile_is_worse(

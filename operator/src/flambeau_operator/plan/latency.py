@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import isfinite
 
@@ -59,15 +60,13 @@ def quantile_ms(latency: LatencyCounts, q: float) -> float | None:
 
 def is_usable(latency: LatencyCounts) -> bool:
     """Tell whether bounds ascend, and each bucket has a count that is one."""
-    bounds = latency.bounds_ms
-    return (
-        len(bounds) > 0
-        and len(latency.counts) == len(bounds) + 1
-        and bounds[0] > 0
-        and isfinite(bounds[-1])
-        and all(a < b for a, b in pairwise(bounds))
-        and min(latency.counts) >= 0
-    )
+    bounds, counts = latency.bounds_ms, latency.counts
+    return len(counts) == len(bounds) + 1 and min(counts) >= 0 and _ascend(bounds)
+
+
+@lru_cache(maxsize=8)  # the same few bounds at each look
+def _ascend(bounds: tuple[float, ...]) -> bool:
+    return bool(bounds) and isfinite(bounds[-1]) and all(a < b for a, b in pairwise((0, *bounds)))
 
 
 def add_latencies(parts: Iterable[LatencyCounts]) -> tuple[LatencyCounts, int]:
