@@ -10,6 +10,9 @@ from math import isfinite
 
 from flambeau_operator.resources.pod_state import LatencyCounts
 
+MOST = 2**53
+"""No count is read as more: a float still holds each one up to here."""
+
 
 class Histogram:
     """Counts that can be asked for any time, as if each bucket were filled evenly."""
@@ -35,7 +38,7 @@ class Histogram:
     def quantile_ms(self, quantile: float) -> float | None:
         """Return the time that a share of `quantile` does not exceed; None if there are none.
 
-        What lies beyond the last bound is said to be there.
+        What lies beyond the last bound is said to be there: `goes_beyond` tells.
         """
         if self.total <= 0:
             return None
@@ -47,6 +50,10 @@ class Histogram:
         before = self._up_to[place - 1] if place else 0
         inside = self._up_to[place] - before
         return low + (wanted - before) / inside * (self._bounds[place] - low) if inside else low
+
+    def goes_beyond(self, quantile: float) -> bool:
+        """Tell whether a quantile lies beyond the last bound, nobody knows where."""
+        return self.above(self._bounds[-1]) > (1 - quantile) * self.total if self._bounds else False
 
     def bounds_from(self, ms: float) -> Sequence[float]:
         """Return the bounds above a time, ascending."""
@@ -61,7 +68,8 @@ def quantile_ms(latency: LatencyCounts, q: float) -> float | None:
 def is_usable(latency: LatencyCounts) -> bool:
     """Tell whether bounds ascend, and each bucket has a count that is one."""
     bounds, counts = latency.bounds_ms, latency.counts
-    return len(counts) == len(bounds) + 1 and min(counts) >= 0 and _ascend(bounds)
+    fitting = len(counts) == len(bounds) + 1 and min(counts) >= 0 and max(counts) <= MOST
+    return fitting and _ascend(bounds)
 
 
 @lru_cache(maxsize=8)  # the same few bounds at each look
