@@ -89,6 +89,8 @@ class AnalysisStatus(_Reported):
     """The verdict and its numbers, in words."""
     old: Measured | None = None
     new: Measured | None = None
+    time: datetime | None = None
+    """When the numbers were taken."""
 
 
 class RolloutStatus(_Reported):
