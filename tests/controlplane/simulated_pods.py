@@ -146,18 +146,18 @@ class World:
     def carry_out(self, plan: Plan) -> None:
         self.status = status_from_json(plan.status.to_json())
         if plan.commit:
-            self.committed = document_from_json(document_to_json(plan.commit))
-            if self.eager:
-                self._show_committed()
+            self.commit(document_from_json(document_to_json(plan.commit)))
         for name, document in plan.documents.items():
             if not self.pods[name].silent:
                 self.pods[name].put(document)
         if plan.applies:
             self.scale(plan.children)
 
-    def _show_committed(self) -> None:
-        for pod in self.pods.values():
-            pod.see(self.committed)
+    def commit(self, document: Document) -> None:
+        """Write what a starting pod boots from."""
+        self.committed = document
+        for pod in self.pods.values() if self.eager else ():
+            pod.see(document)
 
     def scale(self, children: Children) -> None:
         """Start and stop pods as asked; those of an older template one by one."""

@@ -64,6 +64,10 @@ class FenceBroken(AssertionError):
     """The operator sent a document that a pod must refuse."""
 
 
+class ContentChanged(AssertionError):
+    """The operator named other content for a version that serves: a pod answers 422."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conduct:
     """How a version behaves in every pod."""
@@ -170,6 +174,7 @@ class SimulatedPod:
         """Adopt the mounted file if it is newer."""
         kept = self.desired
         if committed and (kept is None or committed.sequence > kept.sequence):
+            self.cautious = True
             self._want(committed)
 
     def refuses(self, document: Document) -> bool:
@@ -186,6 +191,8 @@ class SimulatedPod:
         document = document_from_json(document_to_json(document))
         if self.desired and (self.refuses(document) or document.sequence == self.desired.sequence):
             raise FenceBroken(f"{self.name}: {document.sequence} <= {self.desired.sequence}")
+        if changed := self._changed_content(document):
+            raise ContentChanged(f"{self.name}: {changed} serves something else")
         self.cautious = False
         self._want(document)
 
@@ -198,6 +205,15 @@ class SimulatedPod:
                     if name == model.name:
                         loaded.counts = Counts()
         self._leave_the_service()
+
+    def _changed_content(self, document: Document) -> tuple[str, str] | None:
+        """Return the first version that serves now, and is asked for from somewhere else."""
+        for model in document.models:
+            for each in model.versions:
+                loaded = self.loaded.get((model.name, each.version))
+                if loaded and loaded.ready and not _same_content(loaded.entry, each):
+                    return model.name, each.version
+        return None
 
     def lose_a_worker(self, model: str, version: str) -> None:
         """Let one worker die; another one starts in its place."""
@@ -535,6 +551,12 @@ class SimulatedPod:
 CRASH_LOOP: Final = Failure("WorkersCrashed", "its workers die again and again", "killed")
 NO_ROOM: Final = Failure("InsufficientMemory", "less memory is free than a worker holds")
 KILLED: Final = Failure("OutOfMemory", "its worker was killed for want of memory")
+
+
+def _same_content(held: VersionEntry, wanted: VersionEntry) -> bool:
+    if wanted.source.digest:
+        return wanted.source.digest == f"sha256:{held.version}"
+    return wanted.source.uri == held.source.uri
 
 
 def _without_traffic(entry: VersionEntry) -> tuple[object, ...]:
