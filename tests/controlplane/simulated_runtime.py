@@ -527,7 +527,7 @@ class SimulatedPod:
                 starting=self.workers_to_come,
                 restarts=loaded.restarts,
             ),
-            digest=f"sha256:{version}",
+            digest=_digest(loaded.entry),
             bytes=1000,
             failure=loaded.failure if loaded.phase is VersionPhase.FAILED else None,
             window=Window(
@@ -553,9 +553,13 @@ NO_ROOM: Final = Failure("InsufficientMemory", "less memory is free than a worke
 KILLED: Final = Failure("OutOfMemory", "its worker was killed for want of memory")
 
 
+def _digest(entry: VersionEntry) -> str:
+    return entry.source.digest or f"sha256:{entry.version}"
+
+
 def _same_content(held: VersionEntry, wanted: VersionEntry) -> bool:
     if wanted.source.digest:
-        return wanted.source.digest == f"sha256:{held.version}"
+        return wanted.source.digest == _digest(held)
     return wanted.source.uri == held.source.uri
 
 
