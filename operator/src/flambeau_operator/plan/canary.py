@@ -70,7 +70,8 @@ def _weight(standing: Standing, weight: int) -> int:
     others = sum(each.weight for each in split.versions) if split else 0
     own = ALL - others
     before = standing.held.weight if standing.held else 0
-    return min(max(weight * own // ALL, before), own)
+    share = max(weight * own // ALL, 1) if weight else 0
+    return min(max(share, before), own)
 
 
 def pods_of_step(canary: Canary | None, pods: int) -> int:

@@ -42,7 +42,8 @@ def _of_model(before: ModelStatus, after: ModelStatus) -> Iterator[Event]:
     target = versioned(after.name, after.target_version or "")
     if after.rollout.spec_hash and after.rollout.spec_hash != before.rollout.spec_hash:
         how = f" {after.rollout.mode}: {after.rollout.mode_reason}" if after.rollout.mode else ""
-        yield Event("Normal", "RolloutStarted", f"{target} comes in{how}")
+        name = versioned(after.name, after.rollout.candidate or after.target_version or "")
+        yield Event("Normal", "RolloutStarted", f"{name} comes in{how}")
     yield from _of_steps(target, before.rollout, after.rollout)
     failure = after.rollout.last_failure
     if failure and after.rollout.failed_hash != before.rollout.failed_hash:
@@ -51,6 +52,11 @@ def _of_model(before: ModelStatus, after: ModelStatus) -> Iterator[Event]:
         where = f"pod {failure.pod}: " if failure.pod else ""
         said = f"{where}{failure.reason}: {failure.message}"
         yield Event("Warning", str(reason), f"{target} was taken back, {said}")
+    beside = set(after.rollout.failed_others) - set(before.rollout.failed_others)
+    if failure and beside:
+        name = versioned(after.name, before.rollout.candidate or "a version beside it")
+        said = f"{failure.reason}: {failure.message}"
+        yield Event("Warning", str(Reason.ROLLED_BACK), f"{name} was taken back, {said}")
     if after.active_version and after.active_version != before.active_version:
         found = after.rollout.analysis
         said = f": {found.message}" if found and found.verdict == "Passed" else ""
@@ -63,7 +69,7 @@ def _of_model(before: ModelStatus, after: ModelStatus) -> Iterator[Event]:
 def _of_steps(target: str, before: RolloutStatus, after: RolloutStatus) -> Iterator[Event]:
     same = before.spec_hash == after.spec_hash
     if after.step is not None and not (same and before.step == after.step):
-        said = before.analysis.message if same and before.analysis else ""
+        said = after.analysis.message if same and after.analysis else ""
         told = f"{target} takes step {after.step + 1}"
         yield Event("Normal", "StepStarted", f"{told}, {said}" if said else told)
     if after.mode and after.spec_hash and same and before.mode != after.mode:

@@ -250,6 +250,7 @@ def _as_rolling(decision: Decision, findings: Findings) -> dict[str, object]:
     canary = decision.canary
     return {
         "spec_hash": decision.standing.hash,
+        "candidate": decision.standing.target.version,
         "progressed_at": decision.since,
         "started_at": (before.started_at if same else None) or findings.now,
         "step": canary.index if canary else None,

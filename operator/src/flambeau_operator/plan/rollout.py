@@ -153,15 +153,18 @@ def _onward(scene: Scene, base: Decision) -> Decision:
         if not scene.everywhere or scene.rules.paused:
             return _come_in(scene, base)
         return _stepping(scene, base, 0)
-    index = min(index or 0, len(all_steps) - 1)
-    return _in_step(scene, base, index)
+    if index is not None and index >= len(all_steps):
+        hot, last = scene.rules.in_pods, len(all_steps) - 1
+        canary = steps.enter(scene.standing, all_steps, last, hot)
+        return _past_the_last(scene, base, replace(canary, analysis=before.analysis))
+    return _in_step(scene, base, index or 0)
 
 
 def _straight(scene: Scene, base: Decision) -> Decision:
     """Bring it into every pod, then commit it."""
     if scene.everywhere and not scene.rules.paused:
         return replace(base, act=Act.COMMIT, canary=_seen_last(scene))
-    return _come_in(scene, base)
+    return _come_in(scene, replace(base, canary=_seen_last(scene)), in_all=True)
 
 
 def _seen_last(scene: Scene) -> Canary | None:
@@ -197,13 +200,25 @@ def _in_step(scene: Scene, base: Decision, index: int) -> Decision:
         return _come_in(scene, base)
     if index + 1 < len(all_steps):
         return _stepping(scene, base, index + 1)
-    return replace(base, act=Act.COMMIT) if scene.everywhere else _straight(scene, base)
+    return _past_the_last(scene, base, canary)
+
+
+def _past_the_last(scene: Scene, base: Decision, canary: Canary) -> Decision:
+    """Commit it, or first bring it into the pods that have it not; its weight stays till then."""
+    if scene.everywhere and not scene.rules.paused:
+        return replace(base, act=Act.COMMIT)
+    hot = scene.rules.in_pods
+    all_steps, last = steps.steps_of(hot, scene.standing), (hot.steps or (canary.step,))[-1]
+    passed = replace(canary, index=len(all_steps), step=last)
+    return _come_in(scene, replace(base, canary=passed))
 
 
 def _stepping(scene: Scene, base: Decision, index: int) -> Decision:
     """Take the next step: every pod that has the candidate is told at the same time."""
     hot = scene.rules.in_pods
     canary = steps.enter(scene.standing, steps.steps_of(hot, scene.standing), index, hot)
+    # What let it pass is told together with the step, before that has numbers of its own.
+    canary = replace(canary, analysis=base.canary.analysis if base.canary else None)
     return _come_in(scene, replace(base, canary=canary, since=scene.now), moved=True)
 
 
@@ -233,14 +248,19 @@ def _verdict(canary: Canary) -> Verdict | None:
     return Verdict(canary.analysis.verdict) if canary.analysis else None
 
 
-def _come_in(scene: Scene, base: Decision, *, moved: bool = False) -> Decision:
-    """Let more pods take the candidate, as many as may change at the same time."""
+def _come_in(
+    scene: Scene, base: Decision, *, moved: bool = False, in_all: bool = False
+) -> Decision:
+    """Let more pods take the candidate, as many as may change at the same time.
+
+    `moved`: a step has just been taken. `in_all`: no step holds it back from any pod.
+    """
     rules, late = scene.rules, _late(scene, base)
     if late and not moved:
         return _too_slow(scene)
     joining: list[Reporter] = []
     if not rules.paused:
-        by_pods = base.mode is Swap.RECREATE and base.canary
+        by_pods = base.mode is Swap.RECREATE and base.canary and not in_all
         limit = steps.pods_of_step(base.canary, len(scene.fleet.present)) if by_pods else None
         joining = next_pods(
             Joining(scene.standing, scene.fleet, scene.committed, scene.allowed, base.mode, limit)

@@ -98,6 +98,8 @@ class RolloutStatus(_Reported):
 
     spec_hash: str | None = None
     """Which candidate is on its way: version and source."""
+    candidate: str | None = None
+    """Its version: the target, or one of a split or a shadow."""
     failed_hash: str | None = None
     """Which entry failed and is not tried again by itself."""
     failed_others: tuple[str, ...] = ()
