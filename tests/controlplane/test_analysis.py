@@ -241,13 +241,11 @@ def test_a_step_with_a_shadow_waits_for_answers_to_compare():
     assert told(limits, old(300), now, step=step(5)).verdict is PASSED
 
 
-def test_at_weight_zero_copies_are_what_is_judged():
-    shadow = step(0, shadow=100)
-    assert told(ONE_POINT, old(300), new(0), step=shadow).verdict is WAITING
-    assert told(ONE_POINT, old(300), new(0, copies=200), step=shadow).verdict is PASSED
-    erring = new(0, copies=200, copy_errors=50)
-    assert told(ONE_POINT, old(300), erring, step=shadow).verdict is FAILED
-    assert told(ONE_POINT, old(300), new(0), step=step(0)).verdict is PASSED  # nothing to wait for
+def test_a_step_without_traffic_waits_for_none():
+    assert told(ONE_POINT, old(3000), new(0), step=step(0)).verdict is PASSED
+    assert told({"workerRestarts": {}}, None, new(0, restarts=1), step=step(0)).verdict is FAILED
+    # With a shadow, copies are its requests.
+    assert told(ONE_POINT, None, new(0), step=step(0, shadow=10)).verdict is WAITING
 
 
 # ------------------------------------------------------------------------------------------- words
@@ -331,14 +329,12 @@ def test_pods_are_added_up():
         "1.1",
         [
             window(6, 1, counted, restarts=1, compared=4, different=1, difference="b"),
-            window(6, 2, counted, copies=9, copy_errors=3, difference="a"),
+            window(6, 2, counted, difference="a"),
         ],
     )
     assert both == Sample(
         *("1.1", 12, 3, 1, LatencyCounts((1.0, 2.0), (2, 4, 6))),
         *(4, 1, "a"),
-        copies=9,
-        copy_errors=3,
     )
     assert add_up("1.1", []) == Sample("1.1", 0, 0, 0, NO_LATENCY)
 

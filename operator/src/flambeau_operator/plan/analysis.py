@@ -42,8 +42,6 @@ class Sample:
     compared: int = 0
     different: int = 0
     difference: str = ""
-    copies: int = 0  # shadow requests it answered, well or badly
-    copy_errors: int = 0
     left_out: int = 0  # pods whose latency has other buckets than most, and is missing
 
 
@@ -72,8 +70,6 @@ def add_up(version: str, windows: Iterable[Window]) -> Sample:
         compared=total(lambda it: it.compared),
         different=total(lambda it: it.different),
         difference=min((each.difference for each in windows if each.difference), default=""),
-        copies=total(lambda it: it.copies),
-        copy_errors=total(lambda it: it.copy_errors),
         left_out=left_out,
     )
 
@@ -92,16 +88,15 @@ def analyse(
         rules: the limits, and how many requests a result needs.
         old: the replaced version in the same time; None if there is nothing to compare with.
         new: the new version.
-        step: which one it is. At weight 0 copies are the new version's requests, if it gets any;
-            with a shadow, compared answers are waited for. None: a step with a weight.
+        step: which one it is. Without weight and shadow no requests are waited for, with a shadow
+            compared answers are. None: one with a weight.
         steps: how many the rollout has; they share the false alarms.
 
     Returns:
         FAILED as soon as that is certain, PASSED from `minRequests` on if all limits are kept as
         measured, otherwise WAITING.
     """
-    copied = step is not None and step.weight == 0
-    old_side, new_side = _side(old) if old else None, _side(new, copied=copied)
+    old_side, new_side = _side(old) if old else None, _side(new)
     findings = list(_findings(rules, old_side, new, new_side, steps))
     left_out = _left_out(old, new)
     failed = [each for each in findings if each.failed]
@@ -121,11 +116,11 @@ def analyse(
     return Judgement(Verdict.PASSED, join([*kept, *left_out]))
 
 
-def _side(sample: Sample, *, copied: bool = False) -> Side:
-    requests = _read(sample.copies if copied else sample.requests)
+def _side(sample: Sample) -> Side:
+    requests = _read(sample.requests)
     return Side(
         requests=requests,
-        errors=min(_read(sample.copy_errors if copied else sample.errors), requests),
+        errors=min(_read(sample.errors), requests),
         restarts=_read(sample.restarts),
         latency=Histogram(sample.latency),
     )
@@ -158,10 +153,8 @@ def _missing(
     rules: Analysis, old: Side | None, sample: Sample, new: Side, step: Step | None
 ) -> list[str]:
     counted: list[tuple[int, str]] = []
-    if step is None or step.weight > 0:
-        counted += _own_requests(rules.fail_on, old, new)
-    elif step.shadow > 0:
-        counted.append((new.requests, "copied requests"))
+    if step is None or step.weight > 0 or step.shadow > 0:
+        counted += _requests(rules.fail_on, old, new)
     shadowed = step.shadow > 0 if step else sample.compared > 0
     if rules.fail_on.answers is not None and shadowed:
         counted.append((_read(sample.compared), "compared answers"))
@@ -169,7 +162,7 @@ def _missing(
     return [f"{count:,} of {least:,} {what}" for count, what in counted if count < least]
 
 
-def _own_requests(limits: FailOn, old: Side | None, new: Side) -> Iterator[tuple[int, str]]:
+def _requests(limits: FailOn, old: Side | None, new: Side) -> Iterator[tuple[int, str]]:
     yield new.requests, "requests"
     if measures.judges_latency(limits):
         yield new.latency.total, "measured latencies"
