@@ -93,7 +93,7 @@ class Converger:
     def want(self, document: Document, *, cautious: bool = False) -> None:
         """Replace the wish; `cautious` (a boot) lets candidates wait until the defaults serve."""
         self.catalogue.wanted = document
-        self._cautious = cautious
+        self._cautious = self.catalogue.cautious = cautious
         self.catalogue.touch()
         self._awake.set()
 
