@@ -88,6 +88,10 @@ class FakeLive:
             return WorkerCounts(self.spec.workers, 0, 0, self.spec.workers)
         return WorkerCounts(self.spec.workers, self.ready, max(self.spec.workers - self.ready, 0))
 
+    @property
+    def possible(self) -> int:
+        return self.ready
+
     def failure(self) -> Failure | None:
         return self.broken
 
@@ -125,6 +129,9 @@ class FakeFleet:
         elif spec.version not in self.held:
             asyncio.get_running_loop().call_soon(live.become_ready)
         return live
+
+    def bound(self, capacities) -> None:
+        self.capacities = capacities
 
     async def remove(self, live: FakeLive, timeout_s: float | None = None) -> None:
         live.drained = True
