@@ -14,7 +14,7 @@ from flambeau_runtime.errors import ModelNotReady
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.counters import Counters
-from flambeau_runtime.serving.desired import Document, ModelSpec, Owner, Source, VersionSpec
+from flambeau_runtime.serving.desired import Document, ModelSpec, Owner, Source, Swap, VersionSpec
 from flambeau_runtime.serving.job import Job, Prediction
 from flambeau_runtime.serving.observed import Failure, WorkerCounts
 
@@ -26,14 +26,21 @@ def version(number: str = "1.0", model: str = "vision", **changes) -> VersionSpe
     return VersionSpec(model=model, version=number, **changes)
 
 
-def document(*specs: VersionSpec, default: str | None = "", **changes) -> Document:
+def document(
+    *specs: VersionSpec, default: str | None = "", swap: Swap = Swap.SIDE_BY_SIDE, **changes
+) -> Document:
     """A document with these versions; the first version of each model is its default."""
     models: dict[str, list[VersionSpec]] = {}
     for spec in specs:
         models.setdefault(spec.model, []).append(spec)
     return Document(
         models=tuple(
-            ModelSpec(name, versions[0].version if default == "" else default, tuple(versions))
+            ModelSpec(
+                name,
+                versions[0].version if default == "" else default,
+                tuple(versions),
+                swap=swap,
+            )
             for name, versions in models.items()
         ),
         **changes,

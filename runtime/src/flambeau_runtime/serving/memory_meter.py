@@ -124,11 +124,17 @@ class Need:
     each_bytes: int
     available_bytes: int | None
 
+    @property
+    def is_short(self) -> bool:
+        """Whether there is less than that; what was not measured forbids nothing."""
+        needed = self.workers * self.each_bytes
+        return self.available_bytes is not None and needed > self.available_bytes
+
     def shortage(self, what: str, beside: LiveVersion) -> str | None:
         """Return the sentence that says what is missing; None: nothing is, or nobody knows."""
-        needed = self.workers * self.each_bytes
-        if self.available_bytes is None or needed <= self.available_bytes:
+        if self.available_bytes is None or not self.is_short:
             return None
+        needed = self.workers * self.each_bytes
         return (
             f"not enough {what} beside version {beside.spec.version}: {self.workers} worker(s) of "
             f"{in_words(self.each_bytes)} need {in_words(needed)}, "
