@@ -779,50 +779,6 @@ async def test_what_is_pipelined_behind_a_stranger_is_answered_however_much_it_i
         await asking
 
 
-@pytest.mark.parametrize(
-    "close",
-    [
-        pytest.param(lambda connection: connection.close_if_idle(0), id="idle for long"),
-        pytest.param(lambda connection: connection.shutdown(), id="told to shut down"),
-    ],
-)
-async def test_a_request_that_came_before_an_idle_connection_closes_is_answered(close):
-    async with front() as door:
-        connection = await door.connect()
-        await connection.ask()
-        door.protocol.door.draining = True
-        # The kernel has it when this loop, which was busy elsewhere, looks at the time.
-        connection.writer.write(request(body=b"just in time"))
-        for each in list(door.state.connections):
-            close(each)
-        answer = await connection.answer()
-        assert (answer.body, answer.headers["connection"]) == (b"just in time", "close")
-        await door.gone()
-
-
-@pytest.mark.parametrize(
-    ("target", "body"),
-    [
-        pytest.param("/predictions/m", b"at once", id="a prediction"),
-        pytest.param("/other", b"GET /other 0", id="anything else"),
-    ],
-)
-async def test_who_has_just_connected_when_it_shuts_down_may_still_ask(target, body):
-    async with front() as door:
-        connection = await door.connect()
-        async with asyncio.timeout(5):
-            while not door.state.connections:  # noqa: ASYNC110  uvicorn's set
-                await asyncio.sleep(0)
-        for each in list(door.state.connections):
-            each.shutdown()
-        for _ in range(10):
-            await asyncio.sleep(0)
-        method = "GET" if target == "/other" else "POST"
-        answer = await connection.ask(method, target, b"" if method == "GET" else body)
-        assert (answer.body, answer.headers["connection"]) == (body, "close")
-        await door.gone()
-
-
 async def test_while_draining_what_was_pipelined_already_is_answered_before_the_close():
     version = EchoVersion()
     version.hold = True
