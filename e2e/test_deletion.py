@@ -1,7 +1,6 @@
 """What is deleted goes, and takes with it what it should: nothing more, nothing less."""
 
 import json
-import time
 
 import pytest
 
