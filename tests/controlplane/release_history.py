@@ -3,7 +3,7 @@
 Two real `Reconciler`s work on one simulated world; either can be put to sleep or killed at any of
 its calls. Run it by hand for as long as you like, with other seeds:
 
-    python -m tests.controlplane.release_history SEED EXAMPLES
+    python -m tests.controlplane.release_history SEED EXAMPLES [shrink]
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ STEPS = (
     [{"weight": 5, "pause": "10s"}, {"weight": 50, "pause": "1m"}, {"weight": 100}],
     [{"weight": 20, "pause": "5m"}, {"weight": 100, "pause": "20s"}],
 )
+NO_WAY_IN = {"InsufficientMemory", "InsufficientAcceleratorMemory"}
 MODES = ("Auto", "SideBySide", "WorkerByWorker", "Recreate")
 LONGEST_PATIENCE = 400  # passes that a run may take to its end once nothing happens to it any more
 
@@ -121,6 +122,7 @@ class Releases(RuleBasedStateMachine):
 
     steps_taken: ClassVar[int] = 0
     endings: ClassVar[Counter[str]] = Counter()
+    seen: ClassVar[Counter[str]] = Counter()  # after how many steps a model was in a phase, a mode
     current: ClassVar[Releases]
 
     def __init__(self) -> None:
@@ -369,6 +371,8 @@ class Releases(RuleBasedStateMachine):
         if hasattr(self, "judge"):
             self.judge.look_at_the_pods()
             self.judge.look_at_the_status()
+            for model in self.world.status.models:
+                Releases.seen.update(filter(None, [str(model.phase), model.rollout.mode]))
 
     def teardown(self) -> None:
         """Let all that is bad end and the work go on: it must come to an end that says itself."""
@@ -412,10 +416,13 @@ class Releases(RuleBasedStateMachine):
         )
 
     def _is_at_an_end(self) -> bool:
-        held = self._reason("Reconciling") == "RolloutPaused"
         at_rest = {ModelPhase.SERVING, ModelPhase.ROLLED_BACK, ModelPhase.FAILED}
-        statuses = [self.world.status.model(name) for name in self.models]
-        return all(each.phase in at_rest or each.rollout.held or held for each in statuses)
+        resting = all(self.world.status.model(name).phase in at_rest for name in self.models)
+        return resting or self._waits_for_a_person() or self._reason("Stalled") in NO_WAY_IN
+
+    def _waits_for_a_person(self) -> bool:
+        held = any(self.world.status.model(name).rollout.held for name in self.models)
+        return held or self._reason("Reconciling") == "RolloutPaused"
 
     def _the_end_is_what_it_says(self) -> None:
         for name in self.models:
@@ -428,9 +435,18 @@ class Releases(RuleBasedStateMachine):
                 )
             elif status.phase is ModelPhase.ROLLED_BACK:
                 assert status.rollout.last_failure is not None
-                assert self._reason("Stalled"), "a rollback must be seen"
+                assert self._reason("Stalled") or self._waits_for_a_person(), (
+                    f"a rollback must be seen: {world.status.to_json()}"
+                )
                 if status.active_version:
                     assert world.defaults(name) == [status.active_version] * len(world.pods)
+
+    @classmethod
+    def told(cls) -> str:
+        """Say what was played."""
+        seen = ", ".join(f"{each} {times}" for each, times in sorted(cls.seen.items()))
+        ends = ", ".join(f"{each} {times}" for each, times in sorted(cls.endings.items()))
+        return f"{cls.steps_taken} steps; seen: {seen}; ends: {ends}"
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -520,7 +536,9 @@ def play(how: settings) -> None:
         reconcile.make_plan = make_plan
 
 
-def histories(examples: int, steps: int, *, derandomize: bool) -> settings:
+def histories(
+    examples: int, steps: int, *, derandomize: bool = False, shrink: bool = False
+) -> settings:
     """Return how many histories of how many steps to play."""
     return settings(
         max_examples=examples,
@@ -528,12 +546,12 @@ def histories(examples: int, steps: int, *, derandomize: bool) -> settings:
         derandomize=derandomize,
         deadline=None,
         database=None,
-        phases=[Phase.generate],
+        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         suppress_health_check=list(HealthCheck),
     )
 
 
 if __name__ == "__main__":
     seed(int(sys.argv[1]))(Releases)
-    play(histories(int(sys.argv[2]), 60, derandomize=False))
-    sys.stdout.write(f"{Releases.steps_taken} steps, ends: {dict(Releases.endings)}\n")
+    play(histories(int(sys.argv[2]), 60, shrink="shrink" in sys.argv))
+    sys.stdout.write(f"{Releases.told()}\n")

@@ -60,7 +60,7 @@ class Judge:
         _no_more_pods_change_than_allowed(plan, deployment, facts)
         _weights_are_those_of_the_step(plan, deployment)
         self._only_proven_versions_are_committed(plan, snapshot, facts)
-        self._only_ready_versions_get_weight(plan)
+        self._only_ready_versions_get_weight(plan, snapshot)
         self._no_failed_entry_comes_back(plan)
         return plan
 
@@ -86,11 +86,15 @@ class Judge:
         found = [each.version(model.name, active.version) for each in told]
         return bool(found) and all(each and each.phase is VersionPhase.FAILED for each in found)
 
-    def _only_ready_versions_get_weight(self, plan: Plan) -> None:
+    def _only_ready_versions_get_weight(self, plan: Plan, snapshot: Snapshot) -> None:
+        """Hold weights against what was ready somewhere; a first set has nothing else to serve."""
+        committed = plan.commit or snapshot.committed
+        first = {(model.name, each.source) for model, each in _versions(committed)}
         for document in plan.documents.values():
             for model, entry in _versions(document):
                 if entry.weight and entry.version != model.default:
-                    assert (model.name, entry.version, entry.source) in self.served
+                    known = (model.name, entry.version, entry.source) in self.served
+                    assert known or (model.name, entry.source) in first, entry.version
 
     def _no_failed_entry_comes_back(self, plan: Plan) -> None:
         for document in plan.documents.values():
@@ -142,8 +146,8 @@ class Judge:
             assert entry is None or entry.swap is Swap.RECREATE, f"{model} stopped in {name}"
 
 
-def _versions(document: Document) -> Iterator[tuple[ModelEntry, VersionEntry]]:
-    for model in document.models:
+def _versions(document: Document | None) -> Iterator[tuple[ModelEntry, VersionEntry]]:
+    for model in document.models if document else ():
         for entry in model.versions:
             yield model, entry
 
@@ -193,7 +197,7 @@ def _no_more_pods_change_than_allowed(
         changing = [pod for pod in others if pod.state is None or _is_changing(pod, model)]
         assert len(joining) + len(changing) <= allowed, (model.name, joining)
         leaving = [name for name in joining if _recreates(plan.documents[name], model)]
-        if leaving:
+        if any(facts[name].ready for name in leaving):
             unready = [pod for pod in others if not pod.ready]
             assert len(leaving) + len(unready) <= allowed, (model.name, leaving)
         proven = any(_has_ready(pod, model) for pod in others)
