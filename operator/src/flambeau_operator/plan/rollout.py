@@ -38,6 +38,7 @@ class Act(StrEnum):
     HOLD = "hold"
     JOIN = "join"
     COMMIT = "commit"
+    ROLL_PODS = "roll pods"  # committed for the pods to come; those that run keep what they have
     ROLL_BACK = "roll back"
     REVERT = "revert"  # it was promoted, and the version before it is still there
 
@@ -132,7 +133,12 @@ def decide(
         return _broken(scene, broken)
     if standing.orders.abort:
         return _taken_back(scene, Reason.ABORTED, "a person asked for it")
-    choice = _mode(scene)
+    by_new_pods = rules.strategy == "RollingPods" and not standing.beside
+    return _by_new_pods(scene) if by_new_pods else _in_the_pods(scene)
+
+
+def _in_the_pods(scene: Scene) -> Decision:
+    standing, choice = scene.standing, _mode(scene)
     if choice.mode is None:
         blocked = (choice.blocked or Reason.INSUFFICIENT_MEMORY, choice.why)
         return Decision(standing, Act.HOLD, blocked=blocked)
@@ -141,6 +147,31 @@ def decide(
         said = f"{base.reboots} pods came up again while they had it"
         return _taken_back(scene, Reason.BROUGHT_POD_DOWN, said)
     return _onward(scene, base)
+
+
+def _by_new_pods(scene: Scene) -> Decision:
+    """Let new pods bring it; the Deployment says how many at a time."""
+    standing, known = scene.standing, scene.standing.committed
+    begun = known is not None and known.default == standing.target.version
+    if scene.rules.paused and not begun:
+        return Decision(standing, Act.HOLD)
+    before = standing.before
+    moved_on = len(scene.proven) > before.ready_pods
+    clock = before.rollout.progressed_at if scene.same and not moved_on else None
+    since = clock or scene.now
+    deadline = timedelta(seconds=scene.rules.progress_deadline_s)
+    if begun and scene.now - since >= deadline:
+        limit = format_duration(scene.rules.progress_deadline_s)
+        said = f"no new pod became ready with it for {limit}"
+        return _taken_back(scene, Reason.PROGRESS_DEADLINE_EXCEEDED, said)
+    return Decision(
+        standing,
+        Act.ROLL_PODS,
+        members=names(scene.members),
+        proven=len(scene.proven),
+        since=since,
+        mode_reason="the spec says so: new pods bring the new version",
+    )
 
 
 def _onward(scene: Scene, base: Decision) -> Decision:
