@@ -1,9 +1,16 @@
 """Counts since the window of a model began: one step of a rollout."""
 
+import itertools
+
 import pytest
 
-from flambeau_runtime.serving.counters import FINE_BUCKETS_MS, LATENCY_BUCKETS_MS, COPY, Counters
-from flambeau_runtime.serving.counters import Histogram
+from flambeau_runtime.serving.counters import (
+    COPY,
+    FINE_BUCKETS_MS,
+    LATENCY_BUCKETS_MS,
+    Counters,
+    Histogram,
+)
 from flambeau_runtime.serving.desired import Document, ModelSpec
 from flambeau_runtime.serving.windows import Present, Windows
 from tests.dataplane.fake_fleet import version
@@ -124,7 +131,7 @@ def test_what_is_not_wanted_any_more_is_forgotten():
 def test_fine_buckets_are_24_to_a_decade_about_10_percent_apart():
     assert (FINE_BUCKETS_MS[0], FINE_BUCKETS_MS[-1]) == (0.1, 100_000.0)
     assert len(FINE_BUCKETS_MS) == 6 * 24 + 1
-    ratios = [b / a for a, b in zip(FINE_BUCKETS_MS, FINE_BUCKETS_MS[1:], strict=False)]
+    ratios = [b / a for a, b in itertools.pairwise(FINE_BUCKETS_MS)]
     assert 1.08 < min(ratios) < max(ratios) < 1.12
     marks = {base * 10.0**exponent for base in (1, 2, 5) for exponent in range(5)}
     assert marks <= set(FINE_BUCKETS_MS)
