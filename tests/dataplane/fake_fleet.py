@@ -16,6 +16,7 @@ from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import Document, ModelSpec, Owner, Source, Swap, VersionSpec
 from flambeau_runtime.serving.job import Job, Prediction
+from flambeau_runtime.serving.modes import Mode
 from flambeau_runtime.serving.observed import Failure, WorkerCounts
 
 DIGEST = "sha256:" + "0" * 64
@@ -58,6 +59,8 @@ class FakeLive:
         self.spec = spec
         self.package = package
         self.counters = Counters()
+        self.mode = Mode()
+        self.listens_only = False
         self.ready = 0
         self.broken: Failure | None = None
         self.answered: list[Job] = []

@@ -117,11 +117,13 @@ def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
             model=live.spec.model,
             version=live.spec.version,
             errors=live.counters.errors,
-            latency=live.counters.latency,
+            latency=live.counters.latency.coarse(),
             queue=live.counters.queue,
-            queue_wait_ms=live.queue_wait_s() * 1000,
-            batch_ms=live.queue.policy.batch_s * 1000,
+            queue_wait_ms=0.0 if live.listens_only else live.queue_wait_s() * 1000,
+            batch_ms=0.0 if live.listens_only else live.queue.policy.batch_s * 1000,
             workers=live.counts().ready,
+            weight=catalogue.weight(live.spec.model, live.spec.version),
+            copies=live.counters.copies if live.listens_only else None,
         )
         for live in catalogue.lives()
     ]

@@ -30,11 +30,12 @@ from flambeau_runtime.errors import (
     Unauthorised,
 )
 from flambeau_runtime.serving.catalogue import Catalogue
-from flambeau_runtime.serving.counters import Counters, Histogram
+from flambeau_runtime.serving.counters import FINE_BUCKETS_MS, Counters, Histogram
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.load import LoadMeter
 from flambeau_runtime.serving.memory_meter import Held, Reading
 from flambeau_runtime.serving.observed import Failure, ModelReport, VersionReport, WorkerCounts
+from flambeau_runtime.serving.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -287,10 +288,13 @@ class _StateApi:
     def _observed(self) -> dict[str, Any]:
         report = self._catalogue.report()
         now = asyncio.get_running_loop().time()
-        load = self._meter.read(tuple(self._catalogue.lives()), now)
+        # Shadows take only what is left: their work asks for no more workers or pods.
+        lives = tuple(live for live in self._catalogue.lives() if not live.listens_only)
+        load = self._meter.read(lives, now)
         return {
             "ready": report.ready,
             "draining": report.draining,
+            "cautious": report.cautious,
             "queueWaitSeconds": round(load.queue_wait_s, 6),
             "saturation": round(load.saturation, 4),
             "memory": _memory(Reading() if self._memory is None else self._memory.last),
@@ -318,6 +322,7 @@ class _StateApi:
             "fetchedBytes": report.fetched_bytes,
             "lastFailure": None if report.last_failure is None else _failure(report.last_failure),
             "counters": _counters(Counters() if live is None else live.counters),
+            "window": _window(self._catalogue.window(name, report.version)),
             "memory": _held(Held() if self._memory is None else self._memory.of(live)),
         }
 
@@ -362,7 +367,24 @@ def _counters(counters: Counters) -> dict[str, Any]:
     return {
         "requests": counters.requests,
         "errors": counters.errors,
-        "latency": _histogram(counters.latency),
+        "latency": _histogram(counters.latency.coarse()),
+    }
+
+
+def _window(window: Window | None) -> dict[str, Any] | None:
+    if window is None:
+        return None
+    return {
+        "id": window.id,
+        "requests": window.requests,
+        "errors": window.errors,
+        "restarts": window.restarts,
+        "latency": {"boundsMs": FINE_BUCKETS_MS, "counts": window.latency},
+        "copies": window.copies,
+        "copyErrors": window.copy_errors,
+        "compared": window.compared,
+        "different": window.different,
+        "difference": window.difference,
     }
 
 

@@ -114,7 +114,7 @@ class Converger:
         """Replace the wish; `cautious` (a boot) lets candidates wait until the defaults serve."""
         self._retry_in_another_way(document)
         self.catalogue.wanted = document
-        self._cautious = cautious
+        self._cautious = self.catalogue.cautious = cautious
         capacities = {it.name: bound for it in document.models if (bound := capacity_of(it))}
         self._supervisor.bound(capacities)
         self.catalogue.touch()

@@ -51,6 +51,7 @@ class LiveVersion:
         self.counters = counters or Counters()
         self.queue = make_queue(spec, self.counters, self.mode, sequence_headers)
         self.places: list[WorkerPlace] = []
+        self.listens_only = False  # a shadow: its handlers' own numbers are told to nobody
         self.warm = False  # its warm-up is over: said by the converger
         self.allot: Callable[[LiveVersion], Allotment] | None = None  # what others leave it
         self.scales = False  # it may have up to workers.max of them when requests wait
@@ -159,7 +160,7 @@ class LiveVersion:
 
     def abandon(self) -> None:
         """End everything now: jobs are refused, workers killed; `drain` sees the last one go."""
-        self._closing = True
+        self._closing = self.queue.leaving = True
         self.spec = replace(self.spec, workers=0)
         self._abandon_jobs()
         for place in self.places:

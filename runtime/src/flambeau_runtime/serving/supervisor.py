@@ -231,6 +231,7 @@ class Supervisor:
             mode=live.mode,
             spawner=self._spawner,
             telemetry=self._telemetry,
+            measured=partial(self._measured, live),
             load_message=partial(self._load_message, live.package),
             birth=partial(self._birth, live.package),
             changed=live.changed,
@@ -239,6 +240,10 @@ class Supervisor:
             max_response_bytes=self._settings.limits.max_response_bytes,
             retry_window_s=read_model_config(live.package.config).max_retry_timeout_s,
         )
+
+    def _measured(self, live: LiveVersion, updates: list[Any]) -> None:
+        if not live.listens_only:
+            self._telemetry.handler_measured(updates)
 
     def _birth(
         self, package: Package, spec: VersionSpec, devices: tuple[int, ...], name: str

@@ -46,6 +46,7 @@ class Site:
     mode: Mode
     spawner: Spawner
     telemetry: Telemetry
+    measured: Callable[[list[Any]], None]  # told what handlers have measured
     load_message: Callable[[VersionSpec, tuple[int, ...]], dict[str, Any]]
     birth: Callable[[VersionSpec, tuple[int, ...], str], Birth]
     changed: Callable[[], None]
@@ -217,7 +218,7 @@ class WorkerPlace:
         link = WorkerLink(
             channel.front,
             lambda fault: _resolve(lost, LaneEnd(fault, 0)),
-            self._site.telemetry.handler_measured,
+            self._site.measured,
         )
         birth = self._site.birth(self.spec, self.devices, self.name)
         process: WorkerProcess | None = None
