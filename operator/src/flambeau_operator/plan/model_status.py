@@ -264,7 +264,7 @@ def _as_rolling(decision: Decision, findings: Findings) -> dict[str, object]:
         "step_started_at": canary.started_at if canary else None,
         "mode": "RollingPods" if by_new_pods else decision.mode.value,
         "mode_reason": decision.mode_reason,
-        "reboots": decision.reboots,
+        "came_up": decision.came_up,
         "held": decision.held,
         "analysis": canary.analysis if canary else None,
     }
