@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import HealthCheck, Phase, seed, settings, strategies as st
@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from flambeau_operator import reconcile
-from flambeau_operator.plan.entries import entry_hash, spec_hash, target_entry
+from flambeau_operator.plan.entries import entry_hash, other_entries, target_entry
 from flambeau_operator.plan.plan import Plan
 from flambeau_operator.resources.deployment_status import ModelPhase, ModelStatus
 from flambeau_operator.resources.model_deployment import ModelDeployment, parse
@@ -72,6 +72,7 @@ STEPS = (
 )
 NO_WAY_IN = {"InsufficientMemory", "InsufficientAcceleratorMemory"}
 MODES = ("Auto", "SideBySide", "WorkerByWorker", "Recreate")
+DEADLINE = timedelta(minutes=20)
 LONGEST_PATIENCE = 400  # passes that a run may take to its end once nothing happens to it any more
 
 STARTS = st.fixed_dictionaries(
@@ -394,6 +395,7 @@ class Releases(RuleBasedStateMachine):
             uri: replace(how, kills_pod=False) for uri, how in self.world.conduct.items()
         }
         self._edit(suspend=False)
+        self.calm_since = self.world.now
         for _ in range(LONGEST_PATIENCE):
             before = self._facts()
             self._pass(self.operators[0])
@@ -422,7 +424,8 @@ class Releases(RuleBasedStateMachine):
 
     def _waits_for_a_person(self) -> bool:
         held = any(self.world.status.model(name).rollout.held for name in self.models)
-        return held or self._reason("Reconciling") == "RolloutPaused"
+        paused = self.rollout.get("paused") and self._reason("Stalled")  # the worse of the two
+        return bool(held or paused or self._reason("Reconciling") == "RolloutPaused")
 
     def _the_end_is_what_it_says(self) -> None:
         for name in self.models:
@@ -434,7 +437,11 @@ class Releases(RuleBasedStateMachine):
                     status.active_version == status.target_version == self.models[name]["version"]
                 )
             elif status.phase is ModelPhase.ROLLED_BACK:
-                assert status.rollout.last_failure is not None
+                failure = status.rollout.last_failure
+                assert failure is not None
+                waited = failure.time - self.calm_since
+                in_vain = failure.reason == "ProgressDeadlineExceeded" and waited > DEADLINE
+                assert status.target_version not in GOOD or not in_vain, "nothing kept it"
                 assert self._reason("Stalled") or self._waits_for_a_person(), (
                     f"a rollback must be seen: {world.status.to_json()}"
                 )
@@ -507,14 +514,16 @@ class Releases(RuleBasedStateMachine):
         before = self._entries()
         self.world.edit(**spec)
         self.store.touched()
-        for name, hash_ in self._entries().items():
-            if before.get(name) != hash_:
-                self.judge.forgive(name)
+        for model, entry in self._entries() - before:
+            self.judge.forgive(model, entry)
 
-    def _entries(self) -> dict[str, tuple[str, str]]:
-        models = parse(self.world.body).spec.models
-        found = {model.name: target_entry(model) for model in models}
-        return {name: (entry_hash(each), spec_hash(each)) for name, each in found.items()}
+    def _entries(self) -> set[tuple[str, str]]:
+        """Return every version that the spec names now."""
+        return {
+            (model.name, entry_hash(each))
+            for model in parse(self.world.body).spec.models
+            for each in (target_entry(model), *other_entries(model))
+        }
 
 
 def _others(entry: dict[str, Any]) -> list[dict[str, Any]]:

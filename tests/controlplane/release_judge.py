@@ -41,9 +41,11 @@ class Judge:
 
     # what a user does
 
-    def forgive(self, model: str) -> None:
-        """A user asked for another entry of a model, or said to retry."""
-        self.failed = {each for each in self.failed if each[0] != model}
+    def forgive(self, model: str, entry: str | None = None) -> None:
+        """A user asked anew for an entry of a model, or said to retry whatever failed."""
+        self.failed = {
+            each for each in self.failed if each[0] != model or entry not in {None, each[1]}
+        }
 
     # what an operator decides
 
