@@ -101,8 +101,7 @@ def judge(
 ) -> AnalysisStatus:
     """Look at what both versions did since the step began."""
     new = _sample(standing.target.version, standing, fleet, canary)
-    by_pods = mode is Swap.RECREATE
-    compared = standing.active is not None and (canary.step.weight < ALL or by_pods)
+    compared = standing.active is not None and _leaves_some(canary, len(fleet.present), mode)
     old = (
         _sample(standing.active.version, standing, fleet, canary)
         if standing.active and compared
@@ -120,6 +119,13 @@ def judge(
         time=now,
     )
     return _unless_hardly_new(standing.before.rollout.analysis, status, canary, standing)
+
+
+def _leaves_some(canary: Canary, pods: int, mode: Swap) -> bool:
+    """Tell whether a step leaves requests to the old version, so that there is a comparison."""
+    if mode is Swap.RECREATE:
+        return pods_of_step(canary, pods) < pods
+    return canary.step.weight < ALL
 
 
 def _in_time(found: Judgement, canary: Canary, rules: Analysis, now: datetime) -> Judgement:
