@@ -35,6 +35,7 @@ class Canary:
     window: str  # the word by which pods know it
     weight: int  # percent of all requests that name no version
     shadow: ShadowEntry | None
+    steps: int = 1  # how many there are
     started_at: datetime | None = None  # since when every pod has it
     analysis: AnalysisStatus | None = None
 
@@ -61,6 +62,7 @@ def enter(standing: Standing, steps: Sequence[Step], index: int, hot: Hot) -> Ca
         window=f"{standing.hash}.{index}",
         weight=_weight(standing, step.weight),
         shadow=shadow_of(standing.target.version, step.shadow, answers) if step.shadow else None,
+        steps=len(steps),
     )
 
 
@@ -107,7 +109,7 @@ def judge(
     )
     if canary.step.weight == 0:
         new, old, rules = _of_copies(new, standing, fleet, canary), None, _of_answers(rules)
-    found = analyse(rules, old, new)
+    found = analyse(rules, old, new, step=canary.step, steps=canary.steps)
     found = _in_time(found, canary, rules, now)
     status = AnalysisStatus(
         verdict=found.verdict.value,
