@@ -6,11 +6,13 @@ this machine, 2 the command line itself is wrong.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from flambeau_operator.cli.options import CLUSTER_ONLY, Files, Output, OutputOption
+from flambeau_operator.cli.rollout_commands import rollout
 
 app = typer.Typer(
     name="flambeau",
@@ -19,28 +21,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="FILE",
-        help="YAML or JSON files with ModelDeployments; several documents in a file are fine.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
-
-
-class Output(StrEnum):
-    """How answers are written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="For people, or for programs.")
-]
 
 
 def _print_version(asked: bool) -> None:
@@ -119,9 +99,28 @@ def up(
     raise typer.Exit(serving.run(files, port, state_dir, as_json=output is Output.JSON))
 
 
+app.add_typer(rollout)
+
+kubectl = typer.Typer(
+    name="kubectl flambeau",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="ModelDeployments of a cluster: how new versions come in, and what an edit would change.",
+)
+kubectl.command()(validate)
+kubectl.add_typer(rollout)
+
+
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def main_of_kubectl() -> None:
+    """Run as a plugin of kubectl: the same commands, in a cluster alone."""
+    kubectl(obj=CLUSTER_ONLY, prog_name="kubectl flambeau")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""Options that several commands have: where to look, and how to answer.
+
+Nothing heavy is imported here, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Output(StrEnum):
+    """How answers are written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="For people, or for programs.")
+]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE",
+        help="YAML or JSON files with ModelDeployments; several documents in a file are fine.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The ModelDeployment: vision, or mdep/vision.")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Whose rollout, where several are meant.")
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Its namespace; else the context's, or default."),
+]
+Context = Annotated[str | None, typer.Option(help="In the cluster of this kubeconfig context.")]
+Kubeconfig = Annotated[
+    str | None, typer.Option(help="In the cluster of this kubeconfig; else $KUBECONFIG.")
+]
+Local = Annotated[bool, typer.Option("--local", help="In a flambeau up of this machine only.")]
+Session = Annotated[int | None, typer.Option(help="In the flambeau up with this process id.")]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait until the operator has taken it up.")
+]
+CLUSTER_ONLY = "cluster only"
+"""What a Typer context holds where `flambeau up` is out of the question: a plugin of kubectl."""
