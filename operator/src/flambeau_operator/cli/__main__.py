@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from flambeau_operator.cli.options import CLUSTER_ONLY, Files, Output, OutputOption
+from flambeau_operator.cli.options import (
+    CLUSTER_ONLY,
+    Context,
+    Files,
+    Kubeconfig,
+    Local,
+    Namespace,
+    Output,
+    OutputOption,
+    Session,
+    chosen_place,
+)
 from flambeau_operator.cli.rollout_commands import rollout
 
 app = typer.Typer(
@@ -99,6 +110,34 @@ def up(
     raise typer.Exit(serving.run(files, port, state_dir, as_json=output is Output.JSON))
 
 
+@app.command()
+def plan(  # noqa: PLR0913  a command line
+    ctx: typer.Context,
+    files: Files,
+    *,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    local: Local = False,
+    session: Session = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what would follow if the files were applied, and change nothing.
+
+    Exit codes: 0 nothing would change, 1 something would, 2 it would be refused or cannot be told.
+
+    [bold]Examples[/bold]
+
+      flambeau plan wine.yaml
+
+      flambeau plan wine.yaml -o json | jq .deployments[].podsRoll
+    """
+    from flambeau_operator.cli import plan as planning  # noqa: PLC0415
+
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
+    raise typer.Exit(planning.run(files, where, as_json=output is Output.JSON))
+
+
 app.add_typer(rollout)
 
 kubectl = typer.Typer(
@@ -110,6 +149,7 @@ kubectl = typer.Typer(
     help="ModelDeployments of a cluster: how new versions come in, and what an edit would change.",
 )
 kubectl.command()(validate)
+kubectl.command()(plan)
 kubectl.add_typer(rollout)
 
 

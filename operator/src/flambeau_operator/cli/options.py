@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from flambeau_operator.cli.where import Where
+
 
 class Output(StrEnum):
     """How answers are written."""
@@ -52,3 +54,23 @@ Wait = Annotated[
 ]
 CLUSTER_ONLY = "cluster only"
 """What a Typer context holds where `flambeau up` is out of the question: a plugin of kubectl."""
+
+
+def chosen_place(
+    ctx: typer.Context,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+    *,
+    local: bool,
+    session: int | None,
+) -> Where:
+    """Return where to look; what cannot go together is refused."""
+    on_this_machine = local or session is not None
+    in_a_cluster = ctx.obj == CLUSTER_ONLY or context is not None or kubeconfig is not None
+    if on_this_machine and in_a_cluster:
+        raise typer.BadParameter(
+            "a flambeau up of this machine is in no cluster: leave one of them out",
+            param_hint="--local",
+        )
+    return Where(namespace, context, kubeconfig, local, session, ctx.obj == CLUSTER_ONLY)

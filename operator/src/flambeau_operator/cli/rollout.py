@@ -18,8 +18,8 @@ from flambeau_operator.cli import places, rollout_actions
 from flambeau_operator.cli.places import Place
 from flambeau_operator.cli.rollout_actions import NothingToDo, Request, Verb
 from flambeau_operator.cli.rollout_json import history_to_json, view_to_json
-from flambeau_operator.cli.rollout_lines import history_lines, plain, status_lines
-from flambeau_operator.cli.rollout_screen import open_screen
+from flambeau_operator.cli.rollout_lines import history_lines, status_lines
+from flambeau_operator.cli.rollout_screen import open_screen, write_lines
 from flambeau_operator.cli.rollout_view import View, view
 from flambeau_operator.cli.where import Where
 from flambeau_operator.doors import Key
@@ -92,7 +92,7 @@ def status(*, watch: bool, timeout_s: float | None, as_json: bool) -> Work:
                         if seen.outcome.is_final:
                             return seen.outcome.exit_code
         except TimeoutError:
-            sys.stderr.write("flambeau rollout: it is still going when --timeout ended\n")
+            sys.stderr.write("flambeau rollout: it was still going when --timeout ended\n")
         return STILL_GOING
 
     return work
@@ -117,7 +117,7 @@ def history(*, as_json: bool) -> Work:
         if as_json:
             _write_json(history_to_json(seen))
         else:
-            sys.stdout.write(plain(history_lines(seen)))
+            write_lines(history_lines(seen))
         return 0
 
     return work
@@ -135,7 +135,7 @@ def _write(seen: View, *, as_json: bool) -> None:
     if as_json:
         _write_json(view_to_json(seen))
     else:
-        sys.stdout.write(plain(status_lines(seen)))
+        write_lines(status_lines(seen))
 
 
 def _write_json(content: Mapping[str, Any]) -> None:
@@ -231,4 +231,5 @@ def _tell(
         else (f", but the operator has not taken it up within {waited_s:g} s: is it running?")
     )
     sys.stdout.write(f"{seen.name}: {words}{late}\n\n")
-    sys.stdout.write(plain(status_lines(seen)))
+    sys.stdout.flush()
+    write_lines(status_lines(seen))

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from flambeau_operator.cli.options import (
-    CLUSTER_ONLY,
     Context,
     Kubeconfig,
     Local,
@@ -18,8 +17,8 @@ from flambeau_operator.cli.options import (
     OutputOption,
     Session,
     Wait,
+    chosen_place,
 )
-from flambeau_operator.cli.where import Where
 
 # What does the work (pydantic, aiohttp, Kubernetes' client) costs half a second that --help need
 # not pay: it is imported where it is used.
@@ -80,7 +79,7 @@ def status(  # noqa: PLR0913  a command line
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
     timeout_s, as_json = _seconds(timeout), output is Output.JSON
-    where = _where(ctx, namespace, context, kubeconfig, local=local, session=session)
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     job = work.status(watch=watch, timeout_s=timeout_s, as_json=as_json)
     raise typer.Exit(work.run(where, name, job))
 
@@ -100,7 +99,7 @@ def history(  # noqa: PLR0913  a command line
     """Show the last rollouts of every model, what became of them and why."""
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
-    where = _where(ctx, namespace, context, kubeconfig, local=local, session=session)
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     raise typer.Exit(work.run(where, name, work.history(as_json=output is Output.JSON)))
 
 
@@ -132,7 +131,7 @@ def promote(  # noqa: PLR0913  a command line
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
     wait_s, as_json = WAIT_S if wait else 0.0, output is Output.JSON
-    where = _where(ctx, namespace, context, kubeconfig, local=local, session=session)
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     job = work.request("promote", model, step=step, wait_s=wait_s, as_json=as_json)
     raise typer.Exit(work.run(where, name, job))
 
@@ -158,7 +157,7 @@ def abort(  # noqa: PLR0913  a command line
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
     wait_s, as_json = WAIT_S if wait else 0.0, output is Output.JSON
-    where = _where(ctx, namespace, context, kubeconfig, local=local, session=session)
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     job = work.request("abort", model, step=False, wait_s=wait_s, as_json=as_json)
     raise typer.Exit(work.run(where, name, job))
 
@@ -181,7 +180,7 @@ def retry(  # noqa: PLR0913  a command line
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
     wait_s, as_json = WAIT_S if wait else 0.0, output is Output.JSON
-    where = _where(ctx, namespace, context, kubeconfig, local=local, session=session)
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     job = work.request("retry", model, step=False, wait_s=wait_s, as_json=as_json)
     raise typer.Exit(work.run(where, name, job))
 
@@ -206,7 +205,7 @@ def pause(  # noqa: PLR0913  a command line
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
     wait_s, as_json = WAIT_S if wait else 0.0, output is Output.JSON
-    where = _where(ctx, namespace, context, kubeconfig, local=local, session=session)
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     job = work.pause(paused=True, wait_s=wait_s, as_json=as_json)
     raise typer.Exit(work.run(where, name, job))
 
@@ -228,26 +227,6 @@ def resume(  # noqa: PLR0913  a command line
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
     wait_s, as_json = WAIT_S if wait else 0.0, output is Output.JSON
-    where = _where(ctx, namespace, context, kubeconfig, local=local, session=session)
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     job = work.pause(paused=False, wait_s=wait_s, as_json=as_json)
     raise typer.Exit(work.run(where, name, job))
-
-
-def _where(
-    ctx: typer.Context,
-    namespace: str | None,
-    context: str | None,
-    kubeconfig: str | None,
-    *,
-    local: bool,
-    session: int | None,
-) -> Where:
-    """Return where to look; what cannot go together is refused."""
-    on_this_machine = local or session is not None
-    in_a_cluster = ctx.obj == CLUSTER_ONLY or context is not None or kubeconfig is not None
-    if on_this_machine and in_a_cluster:
-        raise typer.BadParameter(
-            "a flambeau up of this machine is in no cluster: leave one of them out",
-            param_hint="--local",
-        )
-    return Where(namespace, context, kubeconfig, local, session, ctx.obj == CLUSTER_ONLY)

@@ -139,7 +139,7 @@ def _last_failure(model: ModelView) -> Iterator[Line]:
 
 def _next(model: ModelView, view: View) -> Iterator[Line]:
     """Say which command would change something, where a person is needed."""
-    if model.rolling and (model.held or view.paused):
+    if (model.rolling or model.waits_for) and (model.held or view.paused):
         verbs = "resume" if view.paused and not model.held else "promote | abort"
     elif not model.rolling and model.failed:
         verbs = "retry"

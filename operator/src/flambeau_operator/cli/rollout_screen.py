@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -26,6 +26,19 @@ def open_screen(*, as_json: bool) -> Iterator[Screen]:
             yield screen
     else:
         yield _news()
+
+
+def write_lines(lines: Sequence[Line]) -> None:
+    """Write lines once: in colour on a terminal, as text elsewhere."""
+    if not sys.stdout.isatty():
+        sys.stdout.write(plain(lines))
+        return
+    from rich.console import Console  # noqa: PLC0415  only where it draws
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    for line in lines:
+        console.print(Text.assemble(*line), soft_wrap=True)
 
 
 def _json_lines() -> Screen:

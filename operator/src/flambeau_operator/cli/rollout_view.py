@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from flambeau_operator.plan.foresight import steps_of
 from flambeau_operator.resources.conditions import ConditionType
 from flambeau_operator.resources.deployment_status import (
     AnalysisStatus,
@@ -19,7 +20,7 @@ from flambeau_operator.resources.deployment_status import (
     Past,
 )
 from flambeau_operator.resources.model_deployment import ModelDeployment
-from flambeau_operator.resources.rollout import ALL, Rollout, Step
+from flambeau_operator.resources.rollout import Rollout, Step
 
 BRINGING_IN = frozenset(
     {
@@ -173,8 +174,7 @@ def _outcome(deployment: ModelDeployment) -> tuple[Outcome, Condition | None]:
     said = _true(deployment, ConditionType.RECONCILING)
     said = said or status.condition(ConditionType.ROLLED_OUT)
     held = any(each.rollout.held for each in status.models if is_rolling(each))
-    rolling = any(is_rolling(each) for each in status.models)
-    paused = held or (rolling and deployment.spec.rollout.paused)
+    paused = held or (deployment.spec.rollout.paused and any(map(_is_due, status.models)))
     return (Outcome.PAUSED if paused else Outcome.PROGRESSING), said
 
 
@@ -188,9 +188,10 @@ def is_rolling(model: ModelStatus) -> bool:
     return model.rollout.spec_hash is not None and model.phase in BRINGING_IN
 
 
-def steps_of(rollout: Rollout) -> tuple[Step, ...]:
-    """Return the steps that a candidate takes; without any it is one, to 100 %."""
-    return rollout.in_pods.steps or (Step(weight=ALL),)
+def _is_due(model: ModelStatus) -> bool:
+    """Tell whether a candidate is on its way, or waits for its turn."""
+    another = model.active_version not in {None, model.target_version}
+    return is_rolling(model) or (another and model.phase is ModelPhase.PENDING)
 
 
 def _model(model: ModelStatus, deployment: ModelDeployment, now: datetime) -> ModelView:
@@ -266,7 +267,7 @@ def _waits_for(model: ModelStatus, deployment: ModelDeployment, now: datetime) -
     """Say what has to happen next; the order of the lines is the policy."""
     if model.phase is ModelPhase.ROLLING_BACK:
         return f"the pods to drop {model.target_version}"
-    if not is_rolling(model):
+    if not _is_due(model):
         return ""
     if model.rollout.held:
         return model.rollout.held
@@ -279,6 +280,8 @@ def _waits_for(model: ModelStatus, deployment: ModelDeployment, now: datetime) -
 
 def _what_the_pods_wait_for(model: ModelStatus, pods: int) -> str:
     version, ready = model.target_version, model.ready_pods
+    if not is_rolling(model):
+        return "its turn: one model rolls at a time"
     if model.phase is ModelPhase.PROMOTING:
         return f"every pod to answer with {version} by default"
     if not ready:

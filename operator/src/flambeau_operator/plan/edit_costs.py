@@ -1,0 +1,157 @@
+"""What an edit costs, field by field: live in the pods, a rollout, or new pods.
+
+Nothing here is a table of field names that could grow stale: each changed field is put into the old
+spec by itself, and what comes of it is asked of the very functions that passes use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from flambeau_operator.plan.children import template_hash
+from flambeau_operator.plan.entries import spec_hash, target_entry
+from flambeau_operator.resources.model_deployment import Model, ModelDeployment, Spec
+
+
+class Cost(StrEnum):
+    """What has to happen before a field's new value holds."""
+
+    LIVE = "Live"  # told to the running pods
+    WORKERS_RESTART = "WorkersRestart"  # one by one, inside the running pods
+    ROLLOUT = "Rollout"  # a version comes in
+    PODS_ROLL = "PodsRoll"  # pods are replaced
+    SCALE = "Scale"  # pods come or go
+    AROUND = "AroundThePods"  # other objects change, pods do not
+    RULES = "Rules"  # of what comes later; nothing happens now
+
+
+SCALE: Final = frozenset({"replicas", "autoscaling", "suspend"})
+RULES: Final = "rollout"
+KEYS: Final = ("name", "version")
+"""By which items of a list are matched; other lists are compared as a whole."""
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field with another value."""
+
+    path: Path  # ("models[classifier]", "source", "uri")
+    old: object  # as JSON; None: it was not there
+    new: object
+    cost: Cost
+
+    @property
+    def name(self) -> str:
+        """The field as people write it."""
+        return ".".join(self.path)
+
+
+def field_changes(old: ModelDeployment, new: ModelDeployment) -> tuple[FieldChange, ...]:
+    """Return every field of the spec whose value differs, defaults filled in on both sides."""
+    before, after = _json(old.spec), _json(new.spec)
+    return tuple(
+        FieldChange(path, was, will, _cost(path, old, new))
+        for path, was, will in _differences(before, after)
+    )
+
+
+def _json(part: BaseModel) -> Mapping[str, Any]:
+    return part.model_dump(mode="json", by_alias=True)
+
+
+def _differences(
+    old: object, new: object, path: Path = ()
+) -> Iterator[tuple[Path, object, object]]:
+    """Yield the innermost fields that differ."""
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys((*old, *new)):
+            yield from _differences(old.get(name), new.get(name), (*path, str(name)))
+    elif path and (key := _key_of(old, new)):
+        ours, theirs = _by(key, old), _by(key, new)
+        for name in dict.fromkeys((*ours, *theirs)):
+            inside = (*path[:-1], f"{path[-1]}[{name}]")
+            yield from _differences(ours.get(name), theirs.get(name), inside)
+    else:
+        yield path, old, new
+
+
+def _key_of(old: object, new: object) -> str | None:
+    """Return by what the items of two lists can be told apart."""
+    if not isinstance(old, Sequence) or not isinstance(new, Sequence):
+        return None
+    items = [*old, *new]
+    for key in KEYS:
+        if items and all(isinstance(each, Mapping) and key in each for each in items):
+            return key
+    return None
+
+
+def _by(key: str, items: object) -> Mapping[str, object]:
+    assert isinstance(items, Sequence)  # noqa: S101  see _key_of
+    return {str(each[key]): each for each in items}
+
+
+def _cost(path: Path, old: ModelDeployment, new: ModelDeployment) -> Cost:
+    top = path[0].partition("[")[0]
+    if top == "models":
+        return _cost_of_model(path, old.spec, new.spec)
+    if top in SCALE:
+        return Cost.SCALE
+    if top == RULES:
+        return Cost.RULES
+    edited = old.model_copy(update={"spec": _grafted(old.spec, new.spec, path)})
+    return Cost.PODS_ROLL if template_hash(edited) != template_hash(old) else Cost.AROUND
+
+
+def _cost_of_model(path: Path, old: Spec, new: Spec) -> Cost:
+    name = path[0].partition("[")[2].removesuffix("]")
+    before, after = _model(old, name), _model(new, name)
+    if before is None:
+        return Cost.ROLLOUT
+    if after is None:
+        return Cost.LIVE  # it leaves the pods
+    inside = path[1:]
+    if inside[0].partition("[")[0] in {"split", "shadow"}:
+        return _cost_of_other_version(inside, before, after)
+    entry, edited = target_entry(before), target_entry(_grafted(before, after, inside))
+    if spec_hash(edited) != spec_hash(entry):
+        return Cost.ROLLOUT
+    return Cost.WORKERS_RESTART if edited.env != entry.env else Cost.LIVE
+
+
+def _cost_of_other_version(path: Path, before: Model, after: Model) -> Cost:
+    """Tell whether a version of a split or a shadow is another one, or is only asked otherwise."""
+    known = {(each.version, each.source) for each in _others(before)}
+    wanted = {(each.version, each.source) for each in _others(after)}
+    speaks_of_it = path[-1] not in {"weight", "percent", "stickyHeader", "stickyCookie"}
+    comes = bool(wanted - known) and speaks_of_it and "compare" not in path
+    return Cost.ROLLOUT if comes else Cost.LIVE
+
+
+def _others(model: Model) -> tuple[Any, ...]:
+    split = model.split.versions if model.split else ()
+    return (*split, *([model.shadow] if model.shadow else []))
+
+
+def _model(spec: Spec, name: str) -> Model | None:
+    return next((each for each in spec.models if each.name == name), None)
+
+
+def _grafted(old: Any, new: Any, path: Path) -> Any:  # noqa: ANN401  any part of a spec
+    """Return the old part with one field of the new one."""
+    wanted = path[0].partition("[")[0]
+    names = {info.alias or name: name for name, info in type(old).model_fields.items()}
+    name = names[wanted]
+    ours, theirs = getattr(old, name), getattr(new, name)
+    nested = len(path) > 1 and isinstance(ours, BaseModel) and isinstance(theirs, BaseModel)
+    value = _grafted(ours, theirs, path[1:]) if nested else theirs
+    return old.model_copy(update={name: value})
