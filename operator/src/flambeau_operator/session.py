@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from flambeau_operator.doors import Key, Result
+from flambeau_operator import snapshot
+from flambeau_operator.doors import Key, Ref, Result
 from flambeau_operator.errors import StateDirInUse
 from flambeau_operator.local import control
 from flambeau_operator.local.cluster import RUNTIME, LocalCluster
@@ -33,6 +34,7 @@ from flambeau_operator.local.pod import LocalPod as PodProcess
 from flambeau_operator.local.wards import Guard
 from flambeau_operator.plan.plan import Event
 from flambeau_operator.reconcile import Reconciler
+from flambeau_operator.resources.observed import Snapshot
 from flambeau_operator.runtime_client import HttpRuntimeClient, Signer
 from flambeau_operator.work_queue import WorkQueue
 
@@ -135,7 +137,11 @@ class LocalSession:
             queue = WorkQueue(self._pass, reconciler.wait_for_change, dice=random.random)
             self._parts = _Running(cluster, queue, reconciler)
             await stack.enter_async_context(cluster)
-            answer = Commands(cluster).answer
+
+            async def facts(ref: Ref) -> Snapshot:
+                return (await snapshot.take(cluster, runtimes, ref, {}))[0]
+
+            answer = Commands(cluster, facts).answer
             await stack.enter_async_context(control.listening(meeting_point, answer))
             await stack.enter_async_context(_working(queue))  # ends first, then the pods
             self._stack = stack.pop_all()

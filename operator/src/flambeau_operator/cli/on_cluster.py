@@ -64,6 +64,14 @@ class Cluster:
         except (DoorFault, ValueError, KeyError, TypeError, AttributeError):
             return None
 
+    async def modes(
+        self,
+        key: Key,  # noqa: ARG002  a place
+        manifest: Mapping[str, Any],  # noqa: ARG002
+    ) -> Mapping[str, tuple[str | None, str]]:
+        """See `places.Place`: pods of a cluster answer their operator alone."""
+        return {}
+
     async def refusal(self, manifest: Mapping[str, Any]) -> str | None:
         """See `places.Place`: the API server is asked, and changes nothing."""
         metadata = manifest["metadata"]

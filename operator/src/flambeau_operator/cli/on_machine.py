@@ -53,6 +53,15 @@ class Session:
         document = answer.get("document")
         return document_from_json(document) if document else None
 
+    async def modes(
+        self, key: Key, manifest: Mapping[str, Any]
+    ) -> Mapping[str, tuple[str | None, str]]:
+        """See `places.Place`."""
+        answer = await control.ask(
+            self.socket, control.question("modes", key, manifest=dict(manifest))
+        )
+        return {name: (mode, why) for name, (mode, why) in answer["modes"].items()}
+
     async def refusal(self, manifest: Mapping[str, Any]) -> str | None:  # noqa: ARG002  a place
         """See `places.Place`: a session takes whatever `validate` finds right."""
         return None

@@ -45,6 +45,14 @@ class Place(Protocol):
     async def committed(self, key: Key) -> Document | None:
         """Return what a starting pod boots from; None if that cannot be known."""
 
+    async def modes(
+        self, key: Key, manifest: Mapping[str, Any]
+    ) -> Mapping[str, tuple[str | None, str]]:
+        """Return how candidates of a manifest would come in and why, by what the pods measure.
+
+        The key is `MODEL@VERSION`; nothing is in it of what cannot be known.
+        """
+
     async def refusal(self, manifest: Mapping[str, Any]) -> str | None:
         """Return why the manifest would not be taken; None when it would, or nobody can tell."""
 

@@ -83,8 +83,10 @@ async def _against(manifest: Manifest, place: Place, key: Key) -> Planned:
     refusal = await place.refusal(wish)
     if live is None:
         return replace(_new(key, place.label, wish), refusal=refusal)
-    new = parse(after_apply(live, wish))
+    new_body = after_apply(live, wish)
+    new = parse(new_body)
     foresight = foresee(parse(live), new, await place.committed(key))
+    foresight = foresight.with_modes(await place.modes(key, new_body))
     return Planned(
         key.namespace, key.name, place.label, exists=True, foresight=foresight, refusal=refusal
     )

@@ -12,7 +12,7 @@ from flambeau_operator.plan.edit_costs import Cost, FieldChange
 from flambeau_operator.plan.foresight import Foresight, ModelForesight
 from flambeau_operator.plan.standing import Kind
 from flambeau_operator.resources.quantities import format_duration
-from flambeau_operator.resources.rollout import Step
+from flambeau_operator.resources.rollout import ALL, Step
 
 WORDS: Final = {
     Cost.LIVE: "live in the pods",
@@ -83,18 +83,30 @@ def _short(value: object) -> str:
 
 def _model(model: ModelForesight) -> Iterator[Line]:
     if model.rolls:
-        versions = f"{model.active} → {model.target}" if model.active else model.target
+        versions = _versions(model)
         yield ((f"  rollout of {model.name}  {versions}", "bold"), (f"  {model.hash}", "dim"))
-        reason = f": {model.mode_reason}" if model.mode_reason else ""
-        yield (("    mode   ", "dim"), (f"{model.mode}{reason}", ""))
+        mode = model.mode or "none"
+        yield (
+            ("    mode   ", "dim"),
+            (f"{mode}: {model.mode_reason}", "" if model.mode else "red"),
+        )
         yield (("    steps  ", "dim"), (_steps(model), ""))
     if model.note:
         bad = model.kind in {Kind.REUSED, Kind.REMEMBERED}
         yield (("    note   " if model.rolls else "  ", "dim"), (model.note, "red" if bad else ""))
 
 
+def _versions(model: ModelForesight) -> str:
+    if model.beside:
+        return f"{model.active} + {model.target}"
+    return f"{model.active} → {model.target}" if model.active else model.target
+
+
 def _steps(model: ModelForesight) -> str:
+    if not model.steps:
+        return "none: committed as soon as every pod has it ready"
     steps = ", ".join(_step(each) for each in model.steps)
+    steps = steps if model.steps[-1].weight == ALL else f"{steps}, {ALL} %"
     return f"{steps}: at least {format_duration(model.at_least_s)} once the pods have it ready"
 
 
@@ -137,6 +149,7 @@ def _model_to_json(model: ModelForesight) -> dict[str, Any]:
     return {
         "name": model.name,
         "rollout": model.rolls,
+        "beside": model.beside,
         "kind": str(model.kind),
         "activeVersion": model.active,
         "targetVersion": model.target,

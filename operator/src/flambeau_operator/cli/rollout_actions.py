@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flambeau_operator import names
-from flambeau_operator.cli.rollout_view import is_rolling
+from flambeau_operator.cli.rollout_view import candidate, is_rolling
 from flambeau_operator.errors import OperatorFault
 from flambeau_operator.names import versioned
 from flambeau_operator.resources.deployment_status import ModelPhase, ModelStatus
@@ -58,9 +58,7 @@ def promote(deployment: ModelDeployment, model: str | None, *, step: bool) -> Re
     found = _rolling(deployment, model, Verb.PROMOTE)
     value, name = str(found.rollout.spec_hash), _target(found)
     if not step:
-        return Request(
-            Verb.PROMOTE, found.name, str(found.target_version), value, f"{name} to 100 %"
-        )
+        return Request(Verb.PROMOTE, found.name, str(candidate(found)), value, f"{name} to 100 %")
     at = found.rollout.step
     if at is None:
         raise NothingToDo(
@@ -68,7 +66,7 @@ def promote(deployment: ModelDeployment, model: str | None, *, step: bool) -> Re
             "go to 100 % as soon as every pod has it"
         )
     asks = f"the end of step {at + 1} of {name}"
-    return Request(Verb.PROMOTE, found.name, str(found.target_version), f"{value}/{at}", asks)
+    return Request(Verb.PROMOTE, found.name, str(candidate(found)), f"{value}/{at}", asks)
 
 
 def abort(deployment: ModelDeployment, model: str | None) -> Request:
@@ -79,7 +77,7 @@ def abort(deployment: ModelDeployment, model: str | None) -> Request:
     """
     found = _rolling(deployment, model, Verb.ABORT)
     value, asks = str(found.rollout.spec_hash), f"{_target(found)} to be taken back"
-    return Request(Verb.ABORT, found.name, str(found.target_version), value, asks)
+    return Request(Verb.ABORT, found.name, str(candidate(found)), value, asks)
 
 
 def retry(deployment: ModelDeployment, model: str | None) -> Request:
@@ -92,7 +90,7 @@ def retry(deployment: ModelDeployment, model: str | None) -> Request:
     found = _the_one(deployment, model, _failed_hash, "has failed", Verb.RETRY)
     value = str(_failed_hash(found))
     asks = f"{_target(found)} to be tried once more"
-    return Request(Verb.RETRY, found.name, str(found.target_version), value, asks)
+    return Request(Verb.RETRY, found.name, str(candidate(found)), value, asks)
 
 
 def _failed_hash(model: ModelStatus) -> str | None:
@@ -183,4 +181,4 @@ def _kept(model: ModelStatus) -> str | None:
 
 
 def _target(model: ModelStatus) -> str:
-    return versioned(model.name, str(model.target_version))
+    return versioned(model.name, str(candidate(model)))

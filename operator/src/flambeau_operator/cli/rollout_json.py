@@ -40,7 +40,8 @@ def _model(model: ModelView) -> dict[str, Any]:
         "readyPods": model.ready_pods,
         "readyWorkers": model.ready_workers,
         "rolling": model.rolling,
-        "candidateHash": model.candidate,
+        "candidate": model.candidate,
+        "candidateHash": model.hash,
         "failedHash": model.failed,
         "mode": model.mode,
         "modeReason": model.mode_reason,
@@ -84,9 +85,9 @@ def history_to_json(view: View) -> dict[str, Any]:
 
 def _running(model: ModelView) -> dict[str, Any]:
     return {
-        "version": model.target,
+        "version": model.candidate,
         "fromVersion": model.active,
-        "specHash": model.candidate,
+        "specHash": model.hash,
         "mode": model.mode,
         "startedAt": _time(model.started_at),
         "weight": model.weight,

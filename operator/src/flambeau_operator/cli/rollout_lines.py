@@ -69,15 +69,20 @@ def _model(model: ModelView, view: View) -> Iterator[Line]:
 
 
 def _title(model: ModelView) -> Iterator[Word]:
-    moving = model.active and model.target and model.active != model.target
-    versions = f"{model.active} → {model.target}" if moving else model.target or model.active or "?"
     yield model.name, "bold"
-    yield f"  {versions}  ", ""
+    yield f"  {_versions(model)}  ", ""
     bad = model.phase in {ModelPhase.FAILED, ModelPhase.ROLLED_BACK, ModelPhase.ROLLING_BACK}
     yield str(model.phase), "red" if bad else "green" if model.phase is ModelPhase.SERVING else ""
     if model.rolling:
         yield f", {model.weight} % of the requests", ""
-        yield f"  {model.candidate}", "dim"
+        yield f"  {model.hash}", "dim"
+
+
+def _versions(model: ModelView) -> str:
+    if model.candidate and model.candidate != model.target:
+        return f"{model.active} + {model.candidate}"
+    moving = model.active and model.target and model.active != model.target
+    return f"{model.active} → {model.target}" if moving else model.target or model.active or "?"
 
 
 def _steps(model: ModelView) -> Iterator[Word]:
@@ -153,7 +158,7 @@ def history_lines(view: View) -> tuple[Line, ...]:
     rows: list[tuple[str, ...]] = [("MODEL", "VERSION", "OUTCOME", "MODE", "ENDED", "TOOK", "WHY")]
     for model in view.models:
         if model.rolling:
-            versions = _from_to(model.active, model.target)
+            versions = _from_to(model.active, model.candidate)
             rows.append((model.name, versions, "Running", model.mode or "-", "-", "-", ""))
         for past in model.history:
             took = _took(past.started_at, past.ended_at)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from flambeau_operator.plan.foresight import steps_of
 from flambeau_operator.resources.conditions import ConditionType
 from flambeau_operator.resources.deployment_status import (
     AnalysisStatus,
@@ -20,7 +19,7 @@ from flambeau_operator.resources.deployment_status import (
     Past,
 )
 from flambeau_operator.resources.model_deployment import ModelDeployment
-from flambeau_operator.resources.rollout import Rollout, Step
+from flambeau_operator.resources.rollout import ALL, Rollout, Step
 
 BRINGING_IN = frozenset(
     {
@@ -86,7 +85,8 @@ class ModelView:
     ready_pods: int
     ready_workers: int
     rolling: bool  # a candidate is on its way
-    candidate: str | None  # its hash, which annotations name
+    candidate: str | None  # its version; the target, or one of a split or a shadow
+    hash: str | None  # the candidate's, which annotations name
     failed: str | None  # the hash of what is not tried again by itself
     mode: str | None
     mode_reason: str
@@ -194,6 +194,18 @@ def _is_due(model: ModelStatus) -> bool:
     return is_rolling(model) or (another and model.phase is ModelPhase.PENDING)
 
 
+def _steps_of(model: ModelStatus, rules: Rollout) -> tuple[Step, ...]:
+    """Return the steps of the candidate that is on its way; without any it is one, to 100 %."""
+    if candidate(model) != model.target_version:
+        return ()  # of a split or a shadow: it takes nobody's place
+    return rules.in_pods.steps or (Step(weight=ALL),)
+
+
+def candidate(model: ModelStatus) -> str | None:
+    """Return the version that is on its way, or was the last: also one of a split or a shadow."""
+    return model.rollout.candidate or model.target_version
+
+
 def _model(model: ModelStatus, deployment: ModelDeployment, now: datetime) -> ModelView:
     rollout, rules = model.rollout, deployment.spec.rollout
     rolling = is_rolling(model)
@@ -202,12 +214,13 @@ def _model(model: ModelStatus, deployment: ModelDeployment, now: datetime) -> Mo
         name=model.name,
         active=model.active_version,
         target=model.target_version,
+        candidate=candidate(model) if rolling else None,
         phase=model.phase,
         weight=model.weight,
         ready_pods=model.ready_pods,
         ready_workers=model.ready_workers,
         rolling=rolling,
-        candidate=rollout.spec_hash,
+        hash=rollout.spec_hash,
         failed=rollout.failed_hash or next(iter(rollout.failed_others), None),
         mode=rollout.mode,
         mode_reason=rollout.mode_reason,
@@ -238,12 +251,12 @@ def _steps(model: ModelStatus, rules: Rollout) -> tuple[StepView, ...]:
 
     return tuple(
         StepView(each.weight, each.shadow, each.pause_s, state(index))
-        for index, each in enumerate(steps_of(rules))
+        for index, each in enumerate(_steps_of(model, rules))
     )
 
 
 def _current(model: ModelStatus, rules: Rollout) -> Step | None:
-    steps, at = steps_of(rules), model.rollout.step
+    steps, at = _steps_of(model, rules), model.rollout.step
     return steps[at] if at is not None and 0 <= at < len(steps) else None
 
 
@@ -266,7 +279,7 @@ def _kept_for_s(model: ModelStatus, rules: Rollout, now: datetime) -> float | No
 def _waits_for(model: ModelStatus, deployment: ModelDeployment, now: datetime) -> str:
     """Say what has to happen next; the order of the lines is the policy."""
     if model.phase is ModelPhase.ROLLING_BACK:
-        return f"the pods to drop {model.target_version}"
+        return f"the pods to drop {candidate(model)}"
     if not _is_due(model):
         return ""
     if model.rollout.held:
@@ -279,7 +292,7 @@ def _waits_for(model: ModelStatus, deployment: ModelDeployment, now: datetime) -
 
 
 def _what_the_pods_wait_for(model: ModelStatus, pods: int) -> str:
-    version, ready = model.target_version, model.ready_pods
+    version, ready = candidate(model), model.ready_pods
     if not is_rolling(model):
         return "its turn: one model rolls at a time"
     if model.phase is ModelPhase.PROMOTING:
@@ -291,6 +304,8 @@ def _what_the_pods_wait_for(model: ModelStatus, pods: int) -> str:
 
 def _what_the_step_waits_for(model: ModelStatus, rules: Rollout, now: datetime) -> str:
     step, left = _current(model, rules), _pause_left_s(model, rules, now)
+    if step is None and model.rollout.step is not None:
+        return f"every pod to have {candidate(model)}, to be promoted then"
     if step is None or left is None:
         return "every pod to have the step's weight"
     if left:

@@ -1,25 +1,33 @@
 """What a session answers to the commands that reach it: objects as they are, and small changes.
 
-Verbs: `list`, `read`, `patch` (annotations, and whether rollouts pause), `committed`.
+Verbs: `list`, `read`, `patch` (annotations, and whether rollouts pause), `committed`, `modes` (how
+the versions of a manifest would come in, by what the pods measure).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from flambeau_operator.doors import Key, Ref
 from flambeau_operator.errors import Unavailable
 from flambeau_operator.local.cluster import LocalCluster
+from flambeau_operator.plan.children import template_hash
+from flambeau_operator.plan.fleet import read_fleet
+from flambeau_operator.plan.foresight import foresee
+from flambeau_operator.resources.model_deployment import parse
+from flambeau_operator.resources.observed import Snapshot
 from flambeau_operator.resources.pod_state_json import document_to_json
 
 
 class Commands:
     """Answers questions about the deployments of one session."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, facts: Callable[[Ref], Awaitable[Snapshot]]) -> None:
         self._cluster = cluster
+        self._facts = facts
 
     async def answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer one question.
@@ -41,6 +49,8 @@ class Commands:
         if verb == "committed":
             document = await self._cluster.read_committed(_ref(key, held)) if held else None
             return {"document": document_to_json(document) if document else None}
+        if verb == "modes":
+            return {"modes": await self._modes(key, held, question["manifest"]) if held else {}}
         if verb == "patch":
             return {"object": self._patch(key, question)}
         raise Unavailable(f"this flambeau up does not know the command {verb!r}: is it older?")
@@ -53,6 +63,16 @@ class Commands:
         if not (paused is None or isinstance(paused, bool)):
             raise TypeError("paused is true or false")
         return self._cluster.patch(Ref(key, str(question["uid"]), ""), annotations, paused)
+
+    async def _modes(
+        self, key: Key, held: Mapping[str, Any], manifest: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        old, new = parse(held), parse(manifest)
+        facts = await self._facts(_ref(key, held))
+        now = datetime.now(UTC)
+        fleet = read_fleet(facts, old.metadata.uid, template_hash(old), now)
+        found = foresee(old, new, facts.committed, fleet).models
+        return {f"{it.name}@{it.target}": [it.mode, it.mode_reason] for it in found if it.rolls}
 
 
 def _ref(key: Key, held: Mapping[str, Any]) -> Ref:

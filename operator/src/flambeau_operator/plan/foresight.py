@@ -6,18 +6,20 @@ What only pods can tell is left open, and said so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flambeau_operator.names import versioned
+from flambeau_operator.plan.canary import steps_of
 from flambeau_operator.plan.edit_costs import Cost, FieldChange, field_changes
 from flambeau_operator.plan.entries import target_entry
 from flambeau_operator.plan.fleet import Fleet
-from flambeau_operator.plan.standing import Kind, Standing, stand
+from flambeau_operator.plan.standing import Kind, Standing, beside, stand
+from flambeau_operator.plan.swap_mode import choose_mode
 from flambeau_operator.resources.deployment_status import ModelPhase
 from flambeau_operator.resources.model_deployment import ModelDeployment, Spec
 from flambeau_operator.resources.pod_state import Document, ModelEntry
-from flambeau_operator.resources.rollout import ALL, Rollout, Step
+from flambeau_operator.resources.rollout import Rollout, Step
 
 NO_PODS: Final = Fleet((), (), (), (), (), ())
 LIVE_BESIDE_A_ROLLOUT: Final = frozenset({"workers", "required"})
@@ -35,7 +37,8 @@ class ModelForesight:
     hash: str  # of the candidate
     mode: str | None  # how it comes in; None: no rollout
     mode_reason: str
-    steps: tuple[Step, ...]  # empty: no rollout
+    steps: tuple[Step, ...]  # empty: no rollout, or straight to all of the requests
+    beside: bool = False  # a version of a split or a shadow, which takes nobody's place
     note: str = ""  # what else people should know
 
     @property
@@ -62,9 +65,22 @@ class Foresight:
         """The fields that make pods be replaced."""
         return tuple(each.name for each in self.changes if each.cost is Cost.PODS_ROLL)
 
+    def with_modes(self, measured: Mapping[str, tuple[str | None, str]]) -> Foresight:
+        """Return it with how candidates come in, where their pods were asked (`MODEL@VERSION`)."""
+        models = []
+        for each in self.models:
+            mode, why = measured.get(
+                versioned(each.name, each.target), (each.mode, each.mode_reason)
+            )
+            models.append(replace(each, mode=mode, mode_reason=why))
+        return replace(self, models=tuple(models))
+
 
 def foresee(
-    old: ModelDeployment | None, new: ModelDeployment, committed: Document | None
+    old: ModelDeployment | None,
+    new: ModelDeployment,
+    committed: Document | None,
+    fleet: Fleet = NO_PODS,
 ) -> Foresight:
     """Return what would follow.
 
@@ -72,19 +88,32 @@ def foresee(
         old: the object as it is, with its status; None when there is none.
         new: the object as it is written; its own status is not looked at.
         committed: what a starting pod boots from; None if that is not known.
+        fleet: the pods, where they can be asked; their memory decides how a version comes in.
     """
     if old is None:
         fresh = stand(new, None, NO_PODS)
-        return Foresight((), tuple(_model(each, new.spec, None) for each in fresh), ())
-    edited = _edited(old, new)
-    standings = stand(edited, _committed(old, committed), NO_PODS)
-    models = tuple(_model(each, new.spec, old) for each in standings)
+        models = tuple(_model(each, new.spec, None, NO_PODS) for each in fresh)
+        return Foresight((), models, ())
+    standings = stand(_edited(old, new), _committed(old, committed), fleet)
+    models = tuple(
+        _model(each, new.spec, old, fleet)
+        for standing in standings
+        for each in (standing, *_beside(standing))
+    )
     names = {each.name for each in models}
     return Foresight(
-        changes=_with_rollouts(field_changes(old, new), {each.name: each for each in models}),
+        changes=_with_rollouts(
+            field_changes(old, new), {each.name: each for each in models if not each.beside}
+        ),
         models=models,
         leaving=tuple(each.name for each in old.spec.models if each.name not in names),
     )
+
+
+def _beside(standing: Standing) -> tuple[Standing, ...]:
+    """Return the versions of a split or a shadow that come in, now or after the model's own."""
+    settled = replace(standing, kind=Kind.SETTLED)
+    return tuple(each for each in beside(settled) if each.kind is not Kind.SETTLED)
 
 
 def _edited(old: ModelDeployment, new: ModelDeployment) -> ModelDeployment:
@@ -131,9 +160,11 @@ def _with_rollout(change: FieldChange, models: Mapping[str, ModelForesight]) -> 
     return FieldChange(change.path, change.old, change.new, cost)
 
 
-def _model(standing: Standing, spec: Spec, old: ModelDeployment | None) -> ModelForesight:
-    rules, rolls = spec.rollout, standing.kind is Kind.CANDIDATE
-    mode, why = _mode(rules) if rolls else (None, "")
+def _model(
+    standing: Standing, spec: Spec, old: ModelDeployment | None, fleet: Fleet
+) -> ModelForesight:
+    rolls = standing.kind is Kind.CANDIDATE
+    mode, why = _mode(standing, spec.rollout, fleet) if rolls else (None, "")
     return ModelForesight(
         name=standing.name,
         kind=standing.kind,
@@ -142,31 +173,31 @@ def _model(standing: Standing, spec: Spec, old: ModelDeployment | None) -> Model
         hash=standing.hash,
         mode=mode,
         mode_reason=why,
-        steps=steps_of(rules) if rolls else (),
+        steps=steps_of(spec.rollout.in_pods, standing) if rolls else (),
+        beside=standing.beside,
         note=_note(standing, old),
     )
 
 
-def steps_of(rules: Rollout) -> tuple[Step, ...]:
-    """Return the steps that a candidate takes; without any it is one, to 100 %."""
-    return rules.in_pods.steps or (Step(weight=ALL),)
-
-
-def _mode(rules: Rollout) -> tuple[str, str]:
-    """Return how a candidate will come in, as far as a spec can tell."""
+def _mode(standing: Standing, rules: Rollout, fleet: Fleet) -> tuple[str | None, str]:
+    """Return how a candidate will come in; without pods, as far as a spec can tell."""
     if rules.strategy == "RollingPods":
-        return "RollingPods", "spec.rollout.strategy names it"
-    if rules.in_pods.mode != "Auto":
-        return rules.in_pods.mode, "spec.rollout.hot.mode names it"
-    return "Auto", (
-        "chosen when it starts, by the memory that the pods measure: SideBySide if both versions "
-        "fit, else WorkerByWorker with several workers, else Recreate"
-    )
+        return "RollingPods", "the spec says so"
+    wished = "SideBySide" if standing.beside else rules.in_pods.mode
+    if wished == "Auto" and standing.active is not None and not fleet.reporters:
+        return wished, (
+            "chosen when it starts, by the memory that the pods measure: SideBySide if both "
+            "versions fit, else WorkerByWorker with several workers, else Recreate"
+        )
+    choice = choose_mode(wished, standing.target, standing.active, standing.name, fleet)
+    return (str(choice.mode) if choice.mode else None), choice.why
 
 
 def _note(standing: Standing, old: ModelDeployment | None) -> str:
     """Say what else follows; the order of the lines is the policy."""
     name, before = versioned(standing.name, standing.target.version), standing.before
+    if standing.beside and standing.kind is Kind.CANDIDATE:
+        return f"{name} comes in beside the model's own version, once that has settled"
     if standing.kind is Kind.REUSED:
         return (
             f"{name} serves already with another content and would be refused: give the new "
@@ -184,17 +215,16 @@ def _note(standing: Standing, old: ModelDeployment | None) -> str:
 
 def _note_on_the_way(standing: Standing, old: ModelDeployment | None) -> str:
     """Say what becomes of the candidate that is on its way now."""
+    if standing.is_kept:
+        return "it is still loaded, and answers at once"
     running, phase = standing.before.rollout.spec_hash, standing.before.phase
     if old is None or running is None or phase in {ModelPhase.SERVING, ModelPhase.ROLLED_BACK}:
         return ""
     if running == standing.hash and standing.kind is Kind.CANDIDATE:
         return "it is on its way already, and goes on"
-    dropped = versioned(standing.name, str(standing.before.target_version))
+    dropped = versioned(
+        standing.name, str(standing.before.rollout.candidate or standing.before.target_version)
+    )
     if dropped == versioned(standing.name, standing.target.version):
         return ""
     return f"{dropped}, which is on its way, is dropped"
-
-
-def candidates(foresight: Foresight) -> tuple[ModelForesight, ...]:
-    """Return the models of which a version would be loaded that is not there now."""
-    return tuple(each for each in foresight.models if each.kind not in {Kind.SETTLED, Kind.REUSED})
