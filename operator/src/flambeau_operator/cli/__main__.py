@@ -22,6 +22,7 @@ from flambeau_operator.cli.options import (
     OutputOption,
     Session,
     chosen_place,
+    seconds_of,
 )
 from flambeau_operator.cli.rollout_commands import rollout
 
@@ -115,6 +116,23 @@ def plan(  # noqa: PLR0913  a command line
     ctx: typer.Context,
     files: Files,
     *,
+    load: Annotated[
+        bool,
+        typer.Option(
+            "--load", help="Load the new versions in a runtime of this machine, ask them."
+        ),
+    ] = False,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="JSON lines {body, contentType, expect} to ask; else the warm-up requests.",
+        ),
+    ] = None,
+    within: Annotated[
+        str, typer.Option(help="How long a version may take to be ready with --load.")
+    ] = "15m",
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -124,18 +142,27 @@ def plan(  # noqa: PLR0913  a command line
 ) -> None:
     """Say what would follow if the files were applied, and change nothing.
 
-    Exit codes: 0 nothing would change, 1 something would, 2 it would be refused or cannot be told.
+    Exit codes: 0 nothing would change, 1 something would, 2 it would be refused or rolled back, or
+    cannot be told.
 
     [bold]Examples[/bold]
 
-      flambeau plan wine.yaml
+      flambeau plan wine.yaml                       live, a rollout, or new pods?
 
       flambeau plan wine.yaml -o json | jq .deployments[].podsRoll
+
+      flambeau plan wine.yaml --load --requests golden.jsonl    what is the new version like?
     """
     from flambeau_operator.cli import plan as planning  # noqa: PLC0415
 
+    if requests is not None and not load:
+        raise typer.BadParameter(
+            "asks a version that is loaded: add --load", param_hint="--requests"
+        )
     where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
-    raise typer.Exit(planning.run(files, where, as_json=output is Output.JSON))
+    within_s = seconds_of(within, "--within")
+    trial = planning.TrialWanted(requests, within_s) if load else None
+    raise typer.Exit(planning.run(files, where, trial, as_json=output is Output.JSON))
 
 
 app.add_typer(rollout)

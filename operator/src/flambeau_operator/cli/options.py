@@ -74,3 +74,14 @@ def chosen_place(
             param_hint="--local",
         )
     return Where(namespace, context, kubeconfig, local, session, ctx.obj == CLUSTER_ONLY)
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Return the seconds of an option that is a duration: `90s`, `1h30m`."""
+    # pydantic costs a quarter of a second, which --help need not pay.
+    from flambeau_operator.resources.quantities import parse_duration  # noqa: PLC0415
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None

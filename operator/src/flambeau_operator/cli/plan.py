@@ -10,16 +10,18 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from flambeau_operator.cli import places
 from flambeau_operator.cli.applied import after_apply
+from flambeau_operator.cli.golden import Golden, read_requests
 from flambeau_operator.cli.manifests import Manifest, read_manifests
 from flambeau_operator.cli.on_machine import Session
 from flambeau_operator.cli.places import NoSuchDeployment, Place
 from flambeau_operator.cli.plan_lines import Planned, plan_lines, plan_to_json
+from flambeau_operator.cli.plan_load import candidates_of, found_here, load
 from flambeau_operator.cli.problems import Problem, check_files
 from flambeau_operator.cli.rollout_screen import write_lines
 from flambeau_operator.cli.where import Where
@@ -28,6 +30,7 @@ from flambeau_operator.errors import OperatorFault
 from flambeau_operator.plan.foresight import foresee
 from flambeau_operator.plan.standing import Kind
 from flambeau_operator.resources.model_deployment import parse
+from flambeau_operator.resources.pod_state import Document
 
 SAME: Final = 0
 DIFFERS: Final = 1
@@ -35,7 +38,15 @@ WRONG: Final = 2
 INTERRUPTED: Final = 130
 
 
-def run(files: Sequence[Path], where: Where, *, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class TrialWanted:
+    """That candidates shall be loaded, and what they are asked."""
+
+    requests: Path | None  # JSON lines; None: the models' warm-up requests
+    within_s: float  # for each version
+
+
+def run(files: Sequence[Path], where: Where, trial: TrialWanted | None, *, as_json: bool) -> int:
     """Print what would follow and return the exit code."""
     checked = check_files(files)
     if checked.problems:
@@ -43,7 +54,8 @@ def run(files: Sequence[Path], where: Where, *, as_json: bool) -> int:
         return WRONG
     written = [manifest for file in files for manifest in read_manifests(file)]
     try:
-        planned = asyncio.run(_plan_all(written, where))
+        golden = read_requests(trial.requests) if trial and trial.requests else ()
+        planned = asyncio.run(_Planning(where, trial, golden).all_of(written))
     except KeyboardInterrupt:
         return INTERRUPTED
     except OperatorFault as error:
@@ -55,41 +67,70 @@ def run(files: Sequence[Path], where: Where, *, as_json: bool) -> int:
 
 def _code(planned: Planned) -> int:
     refused = any(each.kind is Kind.REUSED for each in planned.foresight.models)
-    if planned.refusal or refused:
+    failed = any(not each.is_good for each in planned.trials)
+    if planned.refusal or refused or failed:
         return WRONG
     return DIFFERS if planned.differs else SAME
 
 
-async def _plan_all(manifests: Iterable[Manifest], where: Where) -> list[Planned]:
-    return [await _plan(each, where) for each in manifests]
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """Makes the plans of one command."""
 
+    where: Where
+    trial: TrialWanted | None
+    golden: tuple[Golden, ...]
 
-async def _plan(manifest: Manifest, where: Where) -> Planned:
-    metadata = manifest.body["metadata"]
-    namespace = metadata.get("namespace") or where.namespace
-    try:
-        async with places.find(replace(where, namespace=namespace), metadata["name"]) as found:
-            return await _against(manifest, *found)
-    except NoSuchDeployment:
-        if where.on_this_machine or where.in_a_cluster:
-            raise
+    async def all_of(self, manifests: Iterable[Manifest]) -> list[Planned]:
+        """Plan one after the other."""
+        return [await self._plan(each) for each in manifests]
+
+    async def _plan(self, manifest: Manifest) -> Planned:
+        metadata = manifest.body["metadata"]
+        namespace = metadata.get("namespace") or self.where.namespace
+        where = replace(self.where, namespace=namespace)
+        try:
+            async with places.find(where, metadata["name"]) as (place, key):
+                return await self._against(manifest, place, key)
+        except NoSuchDeployment:
+            if where.on_this_machine or where.in_a_cluster:
+                raise
         key = Key(namespace or places.LOCAL_NAMESPACE, metadata["name"])
-        return _new(key, None, _wish(manifest.on_this_machine(), key))
+        here = manifest.on_this_machine()
+        return await self._tried(_new(key, None, _wish(here, key)), here, None)
 
+    async def _against(self, manifest: Manifest, place: Place, key: Key) -> Planned:
+        here = manifest.on_this_machine()
+        wish = _wish(here if isinstance(place, Session) else manifest, key)
+        live, refusal = await place.read(key), await place.refusal(wish)
+        if live is None:
+            planned = replace(_new(key, place.label, wish), refusal=refusal)
+            return await self._tried(planned, here, None)
+        body, committed = after_apply(live, wish), await place.committed(key)
+        foresight = foresee(parse(live), parse(body), committed)
+        foresight = foresight.with_modes(await place.modes(key, body))
+        planned = Planned(
+            key.namespace,
+            key.name,
+            place.label,
+            exists=True,
+            foresight=foresight,
+            refusal=refusal,
+        )
+        if committed and not isinstance(place, Session):
+            committed = found_here(committed, parse(live), manifest.folder)
+        return await self._tried(planned, here, committed)
 
-async def _against(manifest: Manifest, place: Place, key: Key) -> Planned:
-    here = manifest.on_this_machine() if isinstance(place, Session) else manifest
-    wish, live = _wish(here, key), await place.read(key)
-    refusal = await place.refusal(wish)
-    if live is None:
-        return replace(_new(key, place.label, wish), refusal=refusal)
-    new_body = after_apply(live, wish)
-    new = parse(new_body)
-    foresight = foresee(parse(live), new, await place.committed(key))
-    foresight = foresight.with_modes(await place.modes(key, new_body))
-    return Planned(
-        key.namespace, key.name, place.label, exists=True, foresight=foresight, refusal=refusal
-    )
+    async def _tried(self, planned: Planned, here: Manifest, committed: Document | None) -> Planned:
+        """Return the plan with what its candidates are like, if that is asked for."""
+        if self.trial is None or planned.refusal:
+            return planned
+        wish = parse(_wish(here, Key(planned.namespace, planned.name)))
+        candidates = candidates_of(planned.foresight, wish, committed)
+        if not candidates:
+            return planned
+        trials = await load(candidates, self.golden, self.trial.within_s)
+        return replace(planned, trials=trials)
 
 
 def _new(key: Key, where: str | None, wish: Mapping[str, Any]) -> Planned:

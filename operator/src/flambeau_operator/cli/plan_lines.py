@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flambeau_operator.cli.rollout_lines import Line
+from flambeau_operator.cli.trial_report import Trialled, trial_lines, trial_to_json
 from flambeau_operator.plan.edit_costs import Cost, FieldChange
 from flambeau_operator.plan.foresight import Foresight, ModelForesight
 from flambeau_operator.plan.standing import Kind
@@ -37,6 +38,7 @@ class Planned:
     exists: bool
     foresight: Foresight
     refusal: str | None = None  # why the place would not take it
+    trials: tuple[Trialled, ...] = ()  # what the candidates are like, where that was asked
 
     @property
     def differs(self) -> bool:
@@ -59,6 +61,8 @@ def plan_lines(planned: Planned) -> tuple[Line, ...]:
         lines.extend(_model(model))
     if planned.exists and planned.differs:
         lines.append(_pods(planned.foresight))
+    for trial in planned.trials:
+        lines.extend(trial_lines(trial))
     return tuple(lines)
 
 
@@ -142,6 +146,7 @@ def plan_to_json(planned: Planned) -> dict[str, Any]:
         "podsRollFor": list(foresight.pods_roll_for),
         "models": [_model_to_json(each) for each in foresight.models],
         "leaving": list(foresight.leaving),
+        "trials": [trial_to_json(each) for each in planned.trials],
     }
 
 

@@ -18,6 +18,7 @@ from flambeau_operator.cli.options import (
     Session,
     Wait,
     chosen_place,
+    seconds_of,
 )
 
 # What does the work (pydantic, aiohttp, Kubernetes' client) costs half a second that --help need
@@ -31,17 +32,6 @@ rollout = typer.Typer(
     rich_markup_mode="rich",
     help="See how a new version comes in, and have a say in it.",
 )
-
-
-def _seconds(timeout: str | None) -> float | None:
-    from flambeau_operator.resources.quantities import parse_duration  # noqa: PLC0415
-
-    if timeout is None:
-        return None
-    try:
-        return parse_duration(timeout)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout") from None
 
 
 @rollout.command()
@@ -78,7 +68,8 @@ def status(  # noqa: PLR0913  a command line
     """
     from flambeau_operator.cli import rollout as work  # noqa: PLC0415
 
-    timeout_s, as_json = _seconds(timeout), output is Output.JSON
+    timeout_s = None if timeout is None else seconds_of(timeout, "--timeout")
+    as_json = output is Output.JSON
     where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
     job = work.status(watch=watch, timeout_s=timeout_s, as_json=as_json)
     raise typer.Exit(work.run(where, name, job))

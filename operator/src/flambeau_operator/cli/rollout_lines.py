@@ -41,7 +41,7 @@ def _headline(view: View) -> Iterator[Word]:
     yield str(view.outcome), OUTCOME_STYLES.get(view.outcome, "bold")
     if not view.seen:
         yield f": the operator has not seen generation {view.generation} yet", ""
-    elif view.message:
+    elif view.message and not any(each.rolling for each in view.models):
         reason = f"{view.reason}: " if view.reason != str(view.outcome) else ""
         yield f": {reason}{view.message}", ""
     ready = f"Ready {view.ready}, {view.ready_replicas}/{view.replicas} pods"
@@ -104,14 +104,9 @@ def _step(step: StepView) -> str:
 def _analysis(analysis: AnalysisStatus) -> Iterator[Line]:
     versions = [each for each in (analysis.old, analysis.new) if each]
     if versions:
-        rows: list[tuple[str, ...]] = [
-            ("VERSION", "REQUESTS", "ERRORS", "RESTARTS", "P50", "P95", "P99")
-        ]
-        rows.extend(_measured(each) for each in versions)
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for number, row in enumerate(rows):
-            cells = "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            yield _labelled("" if number else "measured", (cells, "" if number else "dim"))
+        head = ("VERSION", "REQUESTS", "ERRORS", "RESTARTS", "P50", "P95", "P99")
+        for number, row in enumerate(table([head, *map(_measured, versions)])):
+            yield _labelled("" if number else "measured", (row, "" if number else "dim"))
     verdict = f"{analysis.verdict}: {analysis.message}" if analysis.message else analysis.verdict
     yield _labelled("verdict", (verdict, VERDICT_STYLES.get(analysis.verdict, "")))
 
@@ -175,13 +170,20 @@ def history_lines(view: View) -> tuple[Line, ...]:
             )
     if len(rows) == 1:
         return ((("no rollout is remembered", "dim"),),)
-    return tuple(_row(row, rows, "dim" if not number else "") for number, row in enumerate(rows))
+    return tuple(
+        ((row, "" if number else "dim"),) for number, row in enumerate(table(rows, right=False))
+    )
 
 
-def _row(row: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> Line:
-    widths = [max(len(each[column]) for each in rows) for column in range(len(row))]
-    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-    return (("  ".join(cells).rstrip(), style),)
+def table(rows: Sequence[Sequence[str]], *, right: bool = True) -> tuple[str, ...]:
+    """Return rows of cells as lines, every column as wide as its widest cell."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        pairs = zip(row, widths, strict=True)
+        cells = [cell.rjust(width) if right else cell.ljust(width) for cell, width in pairs]
+        lines.append("  ".join(cells).rstrip())
+    return tuple(lines)
 
 
 def _from_to(old: str | None, new: str | None) -> str:

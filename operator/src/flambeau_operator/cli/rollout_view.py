@@ -312,5 +312,5 @@ def _what_the_step_waits_for(model: ModelStatus, rules: Rollout, now: datetime) 
         return "the step's pause to end"
     analysis = model.rollout.analysis
     if analysis is not None and analysis.verdict != "Passed":
-        return f"the analysis: {analysis.message}" if analysis.message else "the analysis"
+        return "the analysis"
     return "the operator to take the next step"

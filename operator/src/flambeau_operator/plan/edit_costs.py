@@ -6,7 +6,7 @@ spec by itself, and what comes of it is asked of the very functions that passes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -55,49 +55,67 @@ class FieldChange:
 
 def field_changes(old: ModelDeployment, new: ModelDeployment) -> tuple[FieldChange, ...]:
     """Return every field of the spec whose value differs, defaults filled in on both sides."""
-    before, after = _json(old.spec), _json(new.spec)
     return tuple(
         FieldChange(path, was, will, _cost(path, old, new))
-        for path, was, will in _differences(before, after)
+        for path, was, will in _differences(_written(old.spec), _written(new.spec))
     )
 
 
-def _json(part: BaseModel) -> Mapping[str, Any]:
-    return part.model_dump(mode="json", by_alias=True)
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A part of a spec as JSON: with every default, and with none."""
+
+    full: Any
+    sparse: Any
+
+    def __getitem__(self, name: object) -> _Written:
+        full = self.full.get(name) if isinstance(self.full, Mapping) else None
+        sparse = self.sparse.get(name) if isinstance(self.sparse, Mapping) else None
+        return _Written(full, sparse)
+
+
+def _written(part: BaseModel) -> _Written:
+    full = part.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return _Written(full, part.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
 
 def _differences(
-    old: object, new: object, path: Path = ()
+    old: _Written, new: _Written, path: Path = ()
 ) -> Iterator[tuple[Path, object, object]]:
-    """Yield the innermost fields that differ."""
-    if old == new:
+    """Yield the innermost fields that differ; of a part that comes or goes, those that are set."""
+    if old.full == new.full:
         return
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in dict.fromkeys((*old, *new)):
-            yield from _differences(old.get(name), new.get(name), (*path, str(name)))
-    elif path and (key := _key_of(old, new)):
+    if old.full is None and isinstance(new.sparse, Mapping) and new.sparse:
+        old, new = _Written({}, {}), _Written(new.sparse, new.sparse)
+    elif new.full is None and isinstance(old.sparse, Mapping) and old.sparse:
+        old, new = _Written(old.sparse, old.sparse), _Written({}, {})
+    if isinstance(old.full, Mapping) and isinstance(new.full, Mapping):
+        for name in dict.fromkeys((*old.full, *new.full)):
+            yield from _differences(old[name], new[name], (*path, str(name)))
+    elif path and (key := _key_of(old.full, new.full)):
         ours, theirs = _by(key, old), _by(key, new)
-        for name in dict.fromkeys((*ours, *theirs)):
-            inside = (*path[:-1], f"{path[-1]}[{name}]")
-            yield from _differences(ours.get(name), theirs.get(name), inside)
+        for name in dict.fromkeys((*ours.full, *theirs.full)):
+            yield from _differences(ours[name], theirs[name], (*path[:-1], f"{path[-1]}[{name}]"))
     else:
-        yield path, old, new
+        yield path, old.full, new.full
 
 
 def _key_of(old: object, new: object) -> str | None:
     """Return by what the items of two lists can be told apart."""
-    if not isinstance(old, Sequence) or not isinstance(new, Sequence):
+    lists = [each for each in (old, new) if each is not None]
+    if not all(isinstance(each, list) for each in lists):
         return None
-    items = [*old, *new]
+    items = [item for each in lists if isinstance(each, list) for item in each]
     for key in KEYS:
         if items and all(isinstance(each, Mapping) and key in each for each in items):
             return key
     return None
 
 
-def _by(key: str, items: object) -> Mapping[str, object]:
-    assert isinstance(items, Sequence)  # noqa: S101  see _key_of
-    return {str(each[key]): each for each in items}
+def _by(key: str, part: _Written) -> _Written:
+    """Return a list as an object, by what its items are told apart."""
+    full = {str(each[key]): each for each in part.full or ()}
+    return _Written(full, {str(each[key]): each for each in part.sparse or ()})
 
 
 def _cost(path: Path, old: ModelDeployment, new: ModelDeployment) -> Cost:

@@ -147,7 +147,7 @@ def _with_rollouts(
 def _with_rollout(change: FieldChange, models: Mapping[str, ModelForesight]) -> FieldChange:
     name = change.path[0].partition("[")[2].removesuffix("]")
     model = models.get(name) if change.path[0].startswith("models[") else None
-    if model is None or len(change.path) == 1:
+    if model is None:
         return change
     part = change.path[1].partition("[")[0]
     if part in {"split", "shadow"}:
