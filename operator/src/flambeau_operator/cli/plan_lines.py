@@ -10,7 +10,7 @@ from typing import Any, Final
 from flambeau_operator.cli.rollout_lines import Line
 from flambeau_operator.cli.trial_report import Trialled, trial_lines, trial_to_json
 from flambeau_operator.plan.edit_costs import Cost, FieldChange
-from flambeau_operator.plan.foresight import Foresight, ModelForesight
+from flambeau_operator.plan.foresight import BY_NEW_PODS, Foresight, ModelForesight
 from flambeau_operator.plan.standing import Kind
 from flambeau_operator.resources.quantities import format_duration
 from flambeau_operator.resources.rollout import ALL, Step
@@ -107,6 +107,8 @@ def _versions(model: ModelForesight) -> str:
 
 
 def _steps(model: ModelForesight) -> str:
+    if model.mode == BY_NEW_PODS:
+        return "none: new pods take over, and an old one goes when a new one is ready"
     if not model.steps:
         return "none: committed as soon as every pod has it ready"
     steps = ", ".join(_step(each) for each in model.steps)

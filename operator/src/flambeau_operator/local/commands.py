@@ -69,8 +69,9 @@ class Commands:
     ) -> Mapping[str, Any]:
         old, new = parse(held), parse(manifest)
         facts = await self._facts(_ref(key, held))
-        now = datetime.now(UTC)
-        fleet = read_fleet(facts, old.metadata.uid, template_hash(old), now)
+        known = facts.committed.models if facts.committed else ()
+        of_today = template_hash(old, known)
+        fleet = read_fleet(facts, old.metadata.uid, of_today, datetime.now(UTC))
         found = foresee(old, new, facts.committed, fleet).models
         return {f"{it.name}@{it.target}": [it.mode, it.mode_reason] for it in found if it.rolls}
 

@@ -6,7 +6,7 @@ spec by itself, and what comes of it is asked of the very functions that passes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from flambeau_operator.plan.children import template_hash
 from flambeau_operator.plan.entries import spec_hash, target_entry
 from flambeau_operator.resources.model_deployment import Model, ModelDeployment, Spec
+from flambeau_operator.resources.pod_state import ModelEntry
 
 
 class Cost(StrEnum):
@@ -53,10 +54,18 @@ class FieldChange:
         return ".".join(self.path)
 
 
-def field_changes(old: ModelDeployment, new: ModelDeployment) -> tuple[FieldChange, ...]:
-    """Return every field of the spec whose value differs, defaults filled in on both sides."""
+def field_changes(
+    old: ModelDeployment, new: ModelDeployment, committed: Sequence[ModelEntry] = ()
+) -> tuple[FieldChange, ...]:
+    """Return every field of the spec whose value differs, defaults filled in on both sides.
+
+    Args:
+        old: the object as it is.
+        new: the object as it would be.
+        committed: what a starting pod loads.
+    """
     return tuple(
-        FieldChange(path, was, will, _cost(path, old, new))
+        FieldChange(path, was, will, _cost(path, old, new, committed))
         for path, was, will in _differences(_written(old.spec), _written(new.spec))
     )
 
@@ -118,16 +127,18 @@ def _by(key: str, part: _Written) -> _Written:
     return _Written(full, {str(each[key]): each for each in part.sparse or ()})
 
 
-def _cost(path: Path, old: ModelDeployment, new: ModelDeployment) -> Cost:
+def _cost(
+    path: Path, old: ModelDeployment, new: ModelDeployment, committed: Sequence[ModelEntry]
+) -> Cost:
     top = path[0].partition("[")[0]
     if top == "models":
         return _cost_of_model(path, old.spec, new.spec)
     if top in SCALE:
         return Cost.SCALE
-    if top == RULES:
-        return Cost.RULES
     edited = old.model_copy(update={"spec": _grafted(old.spec, new.spec, path)})
-    return Cost.PODS_ROLL if template_hash(edited) != template_hash(old) else Cost.AROUND
+    if template_hash(edited, committed) != template_hash(old, committed):
+        return Cost.PODS_ROLL
+    return Cost.RULES if top == RULES else Cost.AROUND
 
 
 def _cost_of_model(path: Path, old: Spec, new: Spec) -> Cost:

@@ -22,6 +22,7 @@ from flambeau_operator.resources.pod_state import Document, ModelEntry
 from flambeau_operator.resources.rollout import Rollout, Step
 
 NO_PODS: Final = Fleet((), (), (), (), (), ())
+BY_NEW_PODS: Final = "RollingPods"
 LIVE_BESIDE_A_ROLLOUT: Final = frozenset({"workers", "required"})
 """Of a model whose version changes: what its active version takes over all the same."""
 
@@ -94,7 +95,8 @@ def foresee(
         fresh = stand(new, None, NO_PODS)
         models = tuple(_model(each, new.spec, None, NO_PODS) for each in fresh)
         return Foresight((), models, ())
-    standings = stand(_edited(old, new), _committed(old, committed), fleet)
+    known = _committed(old, committed)
+    standings = stand(_edited(old, new), known, fleet)
     models = tuple(
         _model(each, new.spec, old, fleet)
         for standing in standings
@@ -103,7 +105,8 @@ def foresee(
     names = {each.name for each in models}
     return Foresight(
         changes=_with_rollouts(
-            field_changes(old, new), {each.name: each for each in models if not each.beside}
+            field_changes(old, new, known or ()),
+            {each.name: each for each in models if not each.beside},
         ),
         models=models,
         leaving=tuple(each.name for each in old.spec.models if each.name not in names),
@@ -154,7 +157,7 @@ def _with_rollout(change: FieldChange, models: Mapping[str, ModelForesight]) -> 
         return change
     cost = change.cost
     if model.rolls and part not in LIVE_BESIDE_A_ROLLOUT:
-        cost = Cost.ROLLOUT
+        cost = Cost.PODS_ROLL if model.mode == BY_NEW_PODS else Cost.ROLLOUT
     elif model.kind is Kind.SETTLED and cost is Cost.ROLLOUT:
         cost = Cost.LIVE
     return FieldChange(change.path, change.old, change.new, cost)
@@ -181,8 +184,8 @@ def _model(
 
 def _mode(standing: Standing, rules: Rollout, fleet: Fleet) -> tuple[str | None, str]:
     """Return how a candidate will come in; without pods, as far as a spec can tell."""
-    if rules.strategy == "RollingPods":
-        return "RollingPods", "the spec says so"
+    if rules.strategy == BY_NEW_PODS and not standing.beside:
+        return BY_NEW_PODS, "the spec says so: new pods bring the new version"
     wished = "SideBySide" if standing.beside else rules.in_pods.mode
     if wished == "Auto" and standing.active is not None and not fleet.reporters:
         return wished, (
