@@ -57,12 +57,12 @@ class Echo:
             raise ValueError(f"version {self.version} cannot do this one")
         return [{"version": self.version} for _ in data]
 """
-# Holds 300 MiB for good.
+# Holds so many MiB for good.
 LARGE = """
 class Echo:
     def initialize(self, context):
         self.version = context.manifest["model"]["modelVersion"]
-        self.weights = bytearray(300 << 20)
+        self.weights = bytearray(MIB << 20)
         for page in range(0, len(self.weights), 4096):
             self.weights[page] = 1
 
@@ -129,6 +129,11 @@ class Candidate:
     def archive(self, folder: Path) -> Path:
         """Write its archive."""
         return archive_files.write_archive(folder, self.version, self.handler)
+
+
+def large(mib: int) -> str:
+    """Return a handler that holds so much memory."""
+    return LARGE.replace("MIB", str(mib))
 
 
 def steps(*each: tuple[int, str]) -> list[dict[str, Any]]:
