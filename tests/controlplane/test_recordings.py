@@ -39,6 +39,13 @@ def test_argo_cd_shows_it_as_what_it_is(recording):
         assert verdict.message == "{reason}: {message}".format(**conditions["Stalled"])
 
 
+@each_recording
+def test_rolled_out_never_stands_beside_what_says_that_it_is_not(recording):
+    conditions = recording.read().get("status", {}).get("conditions", [])
+    true = {each["type"] for each in conditions if each["status"] == "True"}
+    assert not ("RolledOut" in true and true & {"Reconciling", "Stalled"})
+
+
 @pytest.mark.parametrize("status", [None, {}, {"observedGeneration": -1}, {"conditions": []}])
 def test_argo_cd_waits_for_an_object_of_which_little_is_said(status):
     body = deployment_body()
