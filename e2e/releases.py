@@ -186,4 +186,4 @@ def versions_in(tenant: Tenant, pod: str) -> set[str]:
 def committed_version(tenant: Tenant) -> str:
     """Return which version a pod boots that starts now."""
     data = tenant.get("echo-models", "configmap")["data"]
-    return str(json.loads(data["models.json"])["models"][0]["default"])
+    return str(json.loads(data["models.json"])["document"]["models"][0]["default"])
