@@ -34,6 +34,8 @@ AGREED = {
 # They know no word for what rests because somebody wants it so.
 AT_REST = {
     "paused": ("InProgress", False),
+    "canary-paused": ("InProgress", False),
+    "undecided": ("InProgress", False),
     "suspended": ("Current", False),
     "no-pods-wanted": ("InProgress", True),
 }

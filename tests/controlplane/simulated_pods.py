@@ -93,10 +93,13 @@ class World:
             return
         for number, pod in enumerate(asked):
             share = (requests + number) // len(asked)
-            for version, got in pod.serve(model, share, self.conduct_of).items():
-                self.answered[model, version] += got
-                if got and self.conduct_of(pod.loaded[model, version].entry.source.uri).kills_pod:
-                    self.restart(pod.name)
+            answered = pod.serve(model, share, self.conduct_of)
+            uris = [
+                pod.loaded[model, each].entry.source.uri for each, got in answered.items() if got
+            ]
+            self.answered.update({(model, each): got for each, got in answered.items()})
+            if any(self.conduct_of(uri).kills_pod for uri in uris):
+                self.restart(pod.name)
 
     def conduct_of(self, uri: str) -> Conduct:
         """Return how the version of an archive behaves."""
