@@ -106,7 +106,7 @@ class Candidate:
         handler: its code.
         way: how the store sends its archive; from a ConfigMap if empty.
         hot: what spec.rollout.hot says of it, beside what all have.
-        slow_request_s: how long a request takes that the version before has still to answer.
+        slow_request_s: how long a request takes that the version before it has still to answer.
     """
 
     version: str

@@ -4,8 +4,8 @@ Every fault alone in every phase is asked of processes (tests/processes); here a
 once, in real pods.
 """
 
+import concurrent.futures
 import contextlib
-import threading
 
 import pytest
 from tests import archives as archive_files
@@ -19,7 +19,8 @@ from e2e.waiting import until
 pytestmark = pytest.mark.timeout(420)
 
 BASE = Candidate("base", releases.SLEEPY)
-BAD = Candidate("bad", archive_files.RAISES_IN_INITIALIZE)
+TAKEN_BACK = Candidate("taken-back", releases.SLEEPY, hot={"steps": steps((10, "5m"), (100, "0s"))})
+SLOW_S = 8
 GOOD = {
     "Fetching": Candidate("fetching", way=releases.FETCHING),
     "Verifying": Candidate("verifying", way=releases.VERIFYING),
@@ -27,7 +28,7 @@ GOOD = {
     "Warming": Candidate("warming", releases.SLOW_TO_WARM),
     "Canary": Candidate("canary", hot={"steps": steps((20, "6s"), (100, "0s"))}),
     "Promoting": Candidate("promoting"),
-    "Draining": Candidate("draining", slow_request_s=8),
+    "Draining": Candidate("draining", slow_request_s=SLOW_S),
     "Serving": Candidate("serving", hot={"keepPrevious": "10s"}),
 }
 
@@ -38,7 +39,9 @@ def land(flambeau, tmp_path_factory):
     namespace = "releases-and-faults"
     flambeau.cluster.run("create", "namespace", namespace)
     tenant = Tenant(flambeau, namespace)
-    archives = releases.archives(tmp_path_factory.mktemp("archives"), BASE, BAD, *GOOD.values())
+    archives = releases.archives(
+        tmp_path_factory.mktemp("archives"), BASE, TAKEN_BACK, *GOOD.values()
+    )
     tenant.apply(archives, *releases.store(), BASE.manifest(tenant))
     tenant.kubectl("wait", "pod/store", "--for=condition=Ready", "--timeout=60s", timeout_s=70)
     yield tenant
@@ -58,7 +61,7 @@ def served(land):
 @pytest.mark.parametrize("phase", GOOD)
 def test_a_release_ends_as_if_nothing_had_happened(served, phase):
     candidate = GOOD[phase]
-    with _asking(served) as asking, _slow_request(served, candidate):
+    with _asking(served) as asking, _slow_request(served, BASE.version, candidate.slow_request_s):
         served.apply(candidate.manifest(served))
         _until_in(served, phase, candidate)
         _disturb(served, candidate)
@@ -73,16 +76,22 @@ def test_a_release_ends_as_if_nothing_had_happened(served, phase):
 
 
 def test_a_rollback_ends_as_if_nothing_had_happened(served):
+    """A request that the candidate has still to answer keeps the rollback waiting."""
     with _asking(served) as asking:
-        served.apply(BAD.manifest(served))
-        _until_in(served, "RollingBack", BAD)
-        _disturb(served, BAD)
+        served.apply(TAKEN_BACK.manifest(served))
+        _until_in(served, "Canary", TAKEN_BACK)
+        with _slow_request(served, TAKEN_BACK.version, SLOW_S, f"/{TAKEN_BACK.version}"):
+            (model,) = served.get()["status"]["models"]
+            abort = f"serving.flambeau.dev/abort={model['rollout']['specHash']}"
+            served.kubectl("annotate", "modeldeployment", "echo", abort)
+            _until_in(served, "RollingBack", TAKEN_BACK)
+            _disturb(served, TAKEN_BACK)
         status = served.until_phase("RolledBack", within_s=120)
         until("the end", lambda: _at_rest(served, BASE.version, 3), 60)
         asking.more(60)
     assert not asking.summary.failed, asking.summary
-    assert set(asking.summary.words) == {BASE.version}
-    assert status["models"][0]["rollout"]["lastFailure"]["reason"] == "InitializeFailed"
+    assert set(asking.summary.words) <= {BASE.version, TAKEN_BACK.version}
+    assert status["models"][0]["rollout"]["lastFailure"]["reason"] == "Aborted"
     assert served.condition("Stalled")["status"] == "True"
 
 
@@ -128,24 +137,17 @@ def _asking(tenant):
 
 
 @contextlib.contextmanager
-def _slow_request(tenant, candidate):
-    """Have the version before answer a long request meanwhile, if the candidate wants that."""
-    if not candidate.slow_request_s:
+def _slow_request(tenant, version, seconds, path=""):
+    """Have a version answer a request that takes so long, if it takes any time at all."""
+    if not seconds:
         yield
         return
-    body = b'{"sleep": %d}' % candidate.slow_request_s
-    answers = []
-
-    def wait():
-        question = Question(f"{tenant.url()}/predictions/echo", body)
-        answers.append(ask(tenant.cluster, tenant.namespace, question))
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    until("it is asked", lambda: _runs(tenant, "ask-"))
-    yield
-    thread.join(timeout=60)
-    assert BASE.version in answers[0]
+    question = Question(f"{tenant.url()}/predictions/echo{path}", b'{"sleep": %d}' % seconds)
+    with concurrent.futures.ThreadPoolExecutor(1) as aside:
+        answer = aside.submit(ask, tenant.cluster, tenant.namespace, question)
+        until("it is asked", lambda: _runs(tenant, "ask-"))
+        yield
+        assert f'"{version}"' in answer.result(timeout=60)
 
 
 def _runs(tenant, prefix):
