@@ -93,12 +93,11 @@ class World:
             return
         for number, pod in enumerate(asked):
             share = (requests + number) // len(asked)
-            answered = pod.serve(model, share, self.conduct_of)
-            uris = [
-                pod.loaded[model, each].entry.source.uri for each, got in answered.items() if got
-            ]
-            self.answered.update({(model, each): got for each, got in answered.items()})
-            if any(self.conduct_of(uri).kills_pod for uri in uris):
+            answers = pod.serve(model, share, self.conduct_of)
+            self.answered.update({(model, version): got for version, got in answers.items()})
+            asked_for = [version for version, got in answers.items() if got]
+            sources = [pod.loaded[model, version].entry.source.uri for version in asked_for]
+            if any(self.conduct_of(uri).kills_pod for uri in sources):
                 self.restart(pod.name)
 
     def conduct_of(self, uri: str) -> Conduct:
@@ -166,8 +165,8 @@ class World:
         """Start and stop pods as asked; those of an older template one by one."""
         wanted, template = children.replicas, children.template.template_hash
         outdated = [pod for pod in self.pods.values() if pod.template_hash != template]
-        for pod in outdated[:1]:
-            if all(p.ready() for p in self.pods.values()):
+        for pod in sorted(outdated, key=lambda pod: pod.ready())[:1]:
+            if not pod.ready() or all(p.ready() for p in self.pods.values()):
                 self.replace(pod.name)
                 list(self.pods.values())[-1].template_hash = template
         while len(self.pods) < wanted:
