@@ -1,4 +1,4 @@
-"""Releases under load on real processes: a good version comes in, a bad one hurts nobody for long."""
+"""Releases under load on real processes: a good version comes in, a bad one is taken back."""
 
 from __future__ import annotations
 
