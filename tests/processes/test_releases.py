@@ -16,7 +16,7 @@ from tests.up_command import UpCommand
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(150)]
 
 REPLICAS = 3
-RATE, LEAST_RATE = 250.0, 200.0  # requests per second
+CLIENTS, RATE, LEAST_RATE = 16, 250.0, 200.0  # requests per second
 FIRST_WEIGHT = 5
 OLD, NEW = "1.0", "2.0"
 MODEL = """
@@ -28,8 +28,10 @@ class Echo:
     def initialize(self, context):
         self.version = context.manifest["model"]["modelVersion"]
         self.kept = []
+        self.asked = open({asked!r}, "ab", buffering=0)
 
     def handle(self, data, context):
+        self.asked.write(b"x" * len(data))
         time.sleep(0.008)
         {more}
         return [{{"version": self.version}} for _ in data]
@@ -56,9 +58,14 @@ ANALYSIS = {"minRequests": 40, "maxWait": "60s", "failOn": FAIL_ON, "onInconclus
 
 @pytest.fixture
 def folder(tmp_path):
-    archives.write_archive(tmp_path, OLD, MODEL.format(more=GOOD))
     (tmp_path / "tmp").mkdir()
     return tmp_path
+
+
+def pack(folder, version, more):
+    """Write the archive of a version that counts its requests in a file and then does more."""
+    source = MODEL.format(more=more, asked=str(folder / f"asked-{version}"))
+    archives.write_archive(folder, version, source)
 
 
 def write(folder, version):
@@ -83,10 +90,11 @@ async def release(folder, more, done):
     Returns:
         The load of all of it, the release's moments, and when it was over on the loop's clock.
     """
-    archives.write_archive(folder, NEW, MODEL.format(more=more))
+    pack(folder, OLD, GOOD)
+    pack(folder, NEW, more)
     async with UpCommand([write(folder, OLD)], temp_dir=folder / "tmp") as command:
         served = await command.until(partial(is_promoted, version=OLD), "1.0 serves", 60)
-        async with Load(served["url"], asked, rate=RATE) as load:
+        async with Load(served["url"], asked, CLIENTS, RATE) as load:
             await load.more(200)
             began = len(command.heard)
             write(folder, NEW)
@@ -120,12 +128,14 @@ async def test_a_bad_version_is_taken_back_in_its_first_step(folder, more, told)
     begun = [each.at for each in seen if each.target == NEW and each.weight]
     during = [each for each in load.asked if begun[0] <= each.done_at and each.sent_at <= ended_at]
     failed = sum(bool(each.failure) for each in during)
-    routed = failed + sum(each.word == NEW for each in during)
+    answered = sum(each.word == NEW for each in during)
+    routed = answered + failed
+    reached = (folder / f"asked-{NEW}").stat().st_size
     failure = status["models"][0]["rollout"]["lastFailure"]
     tell(f"{begun[-1] - begun[0]:.1f} s at {FIRST_WEIGHT} %: {len(during)} requests")
-    tell(f"{routed} to 2.0, {failed} failed; {failure['reason']}: {failure['message']}")
+    tell(f"2.0 answered {answered} and failed {failed}; {failure['reason']}: {failure['message']}")
     assert told in failure["message"].lower()
     assert max(weights(seen, NEW)) == FIRST_WEIGHT
     assert routed <= most_of(FIRST_WEIGHT / 100, len(during))
-    assert len(load.failed) == failed
+    assert len(load.failed) == failed <= reached - answered, "the old version failed, too"
     assert {each.word for each in load.asked if each.sent_at > ended_at} == {OLD}
