@@ -51,7 +51,7 @@ class ForkOrder:
 class TemplateLink:
     """Keeps one template process alive while `run` runs.
 
-    It starts without torch, whose import costs seconds of CPU time and 150 MB: `preload` asks for
+    It starts without torch, whose import costs seconds of CPU time and 300 MB: `preload` asks for
     that once a model wants it.
     """
 
