@@ -141,12 +141,13 @@ def _weight(standing: Standing, findings: Findings, active: VersionEntry | None)
     if active is None or not pods:
         return 0
     decision = findings.about(standing)
-    if active.version != target and decision and decision.act in {Act.HOLD, Act.JOIN}:
-        seen = [pod.seen(standing.name, target) for pod in pods]
-        return sum(each.weight for each in seen if each) // len(pods)
-    answers = any(pod.default(standing.name) == target for pod in pods)
-    others = sum(each.weight for each in _others(standing, findings))
-    return 100 - others if active.version == target and answers else 0
+    leaving = active.version != target and not (decision and decision.act in {Act.HOLD, Act.JOIN})
+    if leaving:
+        return 0
+    if active.version == target and any(pod.default(standing.name) == target for pod in pods):
+        return 100 - sum(each.weight for each in _others(standing, findings))
+    seen = [pod.seen(standing.name, target) for pod in pods]
+    return sum(each.weight for each in seen if each) // len(pods)
 
 
 def _others(standing: Standing, findings: Findings) -> tuple[VersionEntry, ...]:
