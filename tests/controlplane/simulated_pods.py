@@ -163,8 +163,8 @@ class World:
         """Start and stop pods as asked; those of an older template one by one."""
         wanted, template = children.replicas, children.template.template_hash
         outdated = [pod for pod in self.pods.values() if pod.template_hash != template]
-        for pod in outdated[:1]:
-            if all(p.ready() for p in self.pods.values()):
+        for pod in sorted(outdated, key=lambda pod: pod.ready())[:1]:
+            if not pod.ready() or all(p.ready() for p in self.pods.values()):
                 self.replace(pod.name)
                 list(self.pods.values())[-1].template_hash = template
         while len(self.pods) < wanted:

@@ -18,7 +18,7 @@ from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.pod_state import Document, ModelEntry, Swap, VersionEntry
 from flambeau_operator.resources.quantities import share_of
-from flambeau_operator.resources.rollout import Hot
+from flambeau_operator.resources.rollout import Hot, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _default(standing: Standing, decision: Decision | None) -> VersionEntry | No
         kept = standing.committed.version(name) if standing.committed else None
         return replace(kept, weight=0) if kept else standing.target
     own = decision is not None and not decision.standing.beside
-    promoted = own and decision is not None and decision.act is Act.COMMIT
+    promoted = own and decision is not None and decision.act in {Act.COMMIT, Act.ROLL_PODS}
     if standing.kind in {Kind.SETTLED, Kind.UNPROTECTED} or promoted:
         return standing.target
     if standing.active is None:
@@ -243,7 +243,7 @@ def changed_models(
     fleet: Fleet,
     committed: Sequence[ModelEntry],
     decision: Decision | None,
-    hot: Hot,
+    rules: Rollout,
     pods_wanted: int,
 ) -> Mapping[str, tuple[ModelEntry, ...]]:
     """Return the models of those pods' documents that must change now.
@@ -253,6 +253,15 @@ def changed_models(
     """
     retold = decision.retold if decision else frozenset()
     wanted = {pod.name: models_for(pod.name, committed, decision) for pod in fleet.reporters}
+    if rules.strategy == "RollingPods":
+        # The template follows what is committed, so it is another one from the next pass on.
+        turning = decision is not None and decision.act in {Act.ROLL_PODS, Act.ROLL_BACK}
+        replaced = {pod.name for pod in (fleet.present if turning else fleet.replaced)}
+        wanted |= {
+            pod.name: _as_it_is(pod, wanted[pod.name])
+            for pod in fleet.reporters
+            if pod.name in replaced
+        }
     changed = [
         pod
         for pod in fleet.reporters
@@ -263,10 +272,21 @@ def changed_models(
     ]
     leaving = [pod for pod in changed if _leaves(pod, wanted[pod.name], decision)]
     out = sum(not pod.facts.ready for pod in fleet.reporters) + len(fleet.silent)
-    room = share_of(hot.max_unavailable_pods, pods_wanted) - out
+    room = share_of(rules.in_pods.max_unavailable_pods, pods_wanted) - out
     serving = [pod for pod in leaving if pod.facts.ready]
     waiting = {pod.name for pod in serving[max(room, 0) :]}
     return {pod.name: wanted[pod.name] for pod in changed if pod.name not in waiting}
+
+
+def _as_it_is(pod: Reporter, wanted: Sequence[ModelEntry]) -> tuple[ModelEntry, ...]:
+    """Return the models of a pod that will be replaced: another version is for the new pods."""
+    held = {model.name: model for model in (pod.desired.models if pod.desired else ())}
+    return tuple(
+        held[model.name]
+        if model.name in held and held[model.name].default not in {model.default, None}
+        else model
+        for model in wanted
+    )
 
 
 def _waits_for_words(pod: Reporter) -> bool:

@@ -129,6 +129,8 @@ def _active_version(
 ) -> str | None:
     if active is None:
         return None
+    if findings.act(standing) is Act.ROLL_PODS and standing.active:
+        return standing.active.version
     proven = findings.act(standing) is Act.COMMIT
     remembered = standing.before.active_version == active.version
     answered = any(pod.serves(standing.name, active) for pod in findings.fleet.reporters)
@@ -141,11 +143,12 @@ def _weight(standing: Standing, findings: Findings, active: VersionEntry | None)
     if active is None or not pods:
         return 0
     decision = findings.about(standing)
-    leaving = active.version != target and not (decision and decision.act in {Act.HOLD, Act.JOIN})
-    if leaving:
-        return 0
+    if decision and decision.act is Act.ROLL_PODS:
+        return 100 * sum(pod.default(standing.name) == target for pod in pods) // len(pods)
     if active.version == target and any(pod.default(standing.name) == target for pod in pods):
         return 100 - sum(each.weight for each in _others(standing, findings))
+    if active.version != target and not (decision and decision.act in {Act.HOLD, Act.JOIN}):
+        return 0
     seen = [pod.seen(standing.name, target) for pod in pods]
     return sum(each.weight for each in seen if each) // len(pods)
 
@@ -158,7 +161,7 @@ def _others(standing: Standing, findings: Findings) -> tuple[VersionEntry, ...]:
 def _ready_pods(standing: Standing, findings: Findings, active: VersionEntry | None) -> int:
     pods = findings.fleet.reporters
     decision = findings.about(standing)
-    if decision and decision.act in {Act.HOLD, Act.JOIN, Act.COMMIT}:
+    if decision and decision.act in {Act.HOLD, Act.JOIN, Act.COMMIT, Act.ROLL_PODS}:
         return sum(pod.serves(standing.name, decision.standing.target) for pod in pods)
     return sum(_ready(pod, standing.name, active) for pod in pods)
 
@@ -249,16 +252,19 @@ def _as_rolling(decision: Decision, findings: Findings) -> dict[str, object]:
     if not (decision.members or same or decision.since or decision.canary):
         return {}
     canary = decision.canary
-    return {
+    by_new_pods = decision.act is Act.ROLL_PODS
+    active = decision.standing.active
+    replaced = {"previous_version": active.version} if by_new_pods and active else {}
+    return replaced | {
         "spec_hash": decision.standing.hash,
         "candidate": decision.standing.target.version,
         "progressed_at": decision.since,
         "started_at": (before.started_at if same else None) or findings.now,
         "step": canary.index if canary else None,
         "step_started_at": canary.started_at if canary else None,
-        "mode": decision.mode.value,
+        "mode": "RollingPods" if by_new_pods else decision.mode.value,
         "mode_reason": decision.mode_reason,
-        "reboots": decision.reboots,
+        "came_up": decision.came_up,
         "held": decision.held,
         "analysis": canary.analysis if canary else None,
     }
@@ -310,10 +316,23 @@ def _ended(standing: Standing, decision: Decision | None, findings: Findings) ->
                 from_version=replaced or (standing.active.version if standing.active else None),
                 spec_hash=standing.hash,
                 outcome=OUTCOMES[decision.act],
-                mode=decision.mode.value,
+                mode=before.mode if before.mode == "RollingPods" else decision.mode.value,
                 started_at=before.started_at if before.spec_hash == standing.hash else None,
                 ended_at=findings.now,
                 message=_last_words(decision),
+            ),
+        )
+    by_new_pods = before.mode == "RollingPods" and before.spec_hash == standing.hash
+    if by_new_pods and decision is None and standing.kind is Kind.SETTLED:
+        return (
+            Past(
+                version=standing.target.version,
+                from_version=before.previous_version,
+                spec_hash=standing.hash,
+                outcome="Promoted",
+                mode=before.mode,
+                started_at=before.started_at,
+                ended_at=findings.now,
             ),
         )
     if before.spec_hash is None or (decision and decision.standing.hash == before.spec_hash):

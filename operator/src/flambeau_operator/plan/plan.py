@@ -63,8 +63,9 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
         now: the wall clock, with a timezone.
     """
     now = now.replace(microsecond=0)  # Kubernetes' timestamps have no fractions
-    children = desired_children(deployment, snapshot.children.replicas)
-    scene = _look(deployment, snapshot, children, now)
+    base = _base(deployment, snapshot, now)
+    children = desired_children(deployment, snapshot.children.replicas, base or ())
+    scene = _look(deployment, snapshot, children, base, now)
     rules, wanted = deployment.spec.rollout, children.replicas
     verdict = _judge(scene, rules, wanted)
     violation = check(
@@ -144,12 +145,22 @@ class Writing:
     sequence: int
 
 
-def _look(
-    deployment: ModelDeployment, snapshot: Snapshot, children: Children, now: datetime
-) -> Scene:
+def _base(
+    deployment: ModelDeployment, snapshot: Snapshot, now: datetime
+) -> tuple[ModelEntry, ...] | None:
     uid = deployment.metadata.uid
-    fleet = read_fleet(snapshot, uid, children.template.template_hash, now)
-    base = committed_before(snapshot.committed, fleet, uid, deployment.status)
+    fleet = read_fleet(snapshot, uid, "", now)  # of whatever template
+    return committed_before(snapshot.committed, fleet, uid, deployment.status)
+
+
+def _look(
+    deployment: ModelDeployment,
+    snapshot: Snapshot,
+    children: Children,
+    base: tuple[ModelEntry, ...] | None,
+    now: datetime,
+) -> Scene:
+    fleet = read_fleet(snapshot, deployment.metadata.uid, children.template.template_hash, now)
     standings = stand(deployment, base, fleet)
     served = base is not None or any(model.active_version for model in deployment.status.models)
     return Scene(
@@ -183,8 +194,8 @@ def _judge(scene: Scene, rules: Rollout, wanted: int) -> Verdict:
 def _write(scene: Scene, verdict: Verdict, wanted: int, *, frozen: bool) -> Writing:
     deployment, fleet = scene.deployment, scene.fleet
     committed, uid = verdict.committed, deployment.metadata.uid
-    hot, idle = deployment.spec.rollout.in_pods, frozen or not wanted
-    changed = {} if idle else changed_models(fleet, committed, verdict.decision, hot, wanted)
+    rules, idle = deployment.spec.rollout, frozen or not wanted
+    changed = {} if idle else changed_models(fleet, committed, verdict.decision, rules, wanted)
     kept = _is_kept(scene.snapshot.committed, uid, committed)
     sequence = _sequence(deployment, scene.snapshot, fleet)
     commit = None if frozen or kept else _commit(deployment, committed, sequence, fleet, changed)
@@ -231,7 +242,8 @@ def _commit(
     the file first takes the document all the same. When no pod's document changes, the set only
     says again what the pods have, and must not look newer, or they would drop a candidate.
     """
-    newer = bool(changed) or not fleet.reporters
+    by_new_pods = deployment.spec.rollout.strategy == "RollingPods"
+    newer = (bool(changed) and not by_new_pods) or not fleet.reporters
     return _document(deployment, models, sequence + 1 if newer else sequence)
 
 

@@ -38,6 +38,7 @@ class Act(StrEnum):
     HOLD = "hold"
     JOIN = "join"
     COMMIT = "commit"
+    ROLL_PODS = "roll pods"  # committed for the pods to come; those that run keep what they have
     ROLL_BACK = "roll back"
     REVERT = "revert"  # it was promoted, and the version before it is still there
 
@@ -56,7 +57,7 @@ class Decision:
     canary: Canary | None = None  # the step that is being taken
     mode: Swap = Swap.SIDE_BY_SIDE
     mode_reason: str = ""
-    reboots: int = 0
+    came_up: tuple[str, ...] = ()  # processes that started again where the candidate was
     retold: frozenset[str] = frozenset()  # pods that came up again and wait for the same words
     held: str = ""  # what a person is waited for
     blocked: tuple[Reason, str] | None = None  # what keeps it from coming in at all
@@ -132,15 +133,45 @@ def decide(
         return _broken(scene, broken)
     if standing.orders.abort:
         return _taken_back(scene, Reason.ABORTED, "a person asked for it")
-    choice = _mode(scene)
+    by_new_pods = rules.strategy == "RollingPods" and not standing.beside
+    return _by_new_pods(scene) if by_new_pods else _in_the_pods(scene)
+
+
+def _in_the_pods(scene: Scene) -> Decision:
+    standing, choice = scene.standing, _mode(scene)
     if choice.mode is None:
         blocked = (choice.blocked or Reason.INSUFFICIENT_MEMORY, choice.why)
         return Decision(standing, Act.HOLD, blocked=blocked)
     base = _base(scene, choice, choice.mode)
-    if base.reboots > MOST_REBOOTS:
-        said = f"{base.reboots} pods came up again while they had it"
+    if len(base.came_up) > MOST_REBOOTS:
+        said = f"containers came up again {len(base.came_up)} times while they had it"
         return _taken_back(scene, Reason.BROUGHT_POD_DOWN, said)
     return _onward(scene, base)
+
+
+def _by_new_pods(scene: Scene) -> Decision:
+    """Let new pods bring it; the Deployment says how many at a time."""
+    standing, known = scene.standing, scene.standing.committed
+    begun = known is not None and known.default == standing.target.version
+    if scene.rules.paused and not begun:
+        return Decision(standing, Act.HOLD)
+    before = standing.before
+    moved_on = len(scene.proven) > before.ready_pods
+    clock = before.rollout.progressed_at if scene.same and not moved_on else None
+    since = clock or scene.now
+    deadline = timedelta(seconds=scene.rules.progress_deadline_s)
+    if begun and scene.now - since >= deadline:
+        limit = format_duration(scene.rules.progress_deadline_s)
+        said = f"no new pod became ready with it for {limit}"
+        return _taken_back(scene, Reason.PROGRESS_DEADLINE_EXCEEDED, said)
+    return Decision(
+        standing,
+        Act.ROLL_PODS,
+        members=names(scene.members),
+        proven=len(scene.proven),
+        since=since,
+        mode_reason="the spec says so: new pods bring the new version",
+    )
 
 
 def _onward(scene: Scene, base: Decision) -> Decision:
@@ -276,6 +307,7 @@ def _come_in(
 def _base(scene: Scene, choice: Choice, mode: Swap) -> Decision:
     standing, before = scene.standing, scene.standing.before.rollout
     again = [pod for pod in scene.members if pod.state.cautious]
+    known = before.came_up if scene.same else ()
     return Decision(
         standing,
         Act.HOLD,
@@ -285,7 +317,7 @@ def _base(scene: Scene, choice: Choice, mode: Swap) -> Decision:
         held_by=tuple(pod.name for pod in scene.fleet.silent),
         mode=mode,
         mode_reason=choice.why,
-        reboots=(before.reboots if scene.same else 0) + len(again),
+        came_up=tuple(sorted({*known, *(pod.state.process_id or pod.name for pod in again)})),
         retold=names(again),
     )
 
@@ -404,7 +436,7 @@ def _kept(decision: Decision) -> Decision:
         decision,
         mode=Swap(before.mode),
         mode_reason=before.mode_reason,
-        reboots=before.reboots,
+        came_up=before.came_up,
     )
 
 

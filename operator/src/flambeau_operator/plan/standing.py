@@ -86,6 +86,8 @@ def stand(
         target = target_entry(model)
         known = _known(model.name, committed or ())
         active = known.version(known.default) if known else None
+        if deployment.spec.rollout.strategy == "RollingPods":
+            active = _still_replaced(target, known, fleet) or active
         failed = before.rollout.failed_hash
         orders = read_orders(
             annotations, before.rollout, spec_hash(target), {failed, spec_hash(target)}
@@ -106,6 +108,22 @@ def beside(standing: Standing) -> tuple[Standing, ...]:
         for entry in other_entries(standing.model)
         if entry.version != standing.active.version
     )
+
+
+def _still_replaced(
+    target: VersionEntry, known: ModelEntry | None, fleet: Fleet
+) -> VersionEntry | None:
+    """Return the version of the pods that are being replaced by pods with the target."""
+    if known is None or known.default != target.version:
+        return None
+    leaving = {pod.name for pod in fleet.replaced}
+    held = (
+        pod.desired.model(known.name)
+        for pod in fleet.reporters
+        if pod.name in leaving and pod.desired
+    )
+    older = (model.version(model.default) for model in held if model)
+    return next((each for each in older if each and each.version != target.version), None)
 
 
 def _kind_beside(standing: Standing, entry: VersionEntry) -> Kind:
