@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests import archives
 from tests.load import Load
-from tests.releases import between, is_promoted, is_rolled_back, moments, most_of, weights
+from tests.releases import Moment, between, is_promoted, is_rolled_back, moments, most_of, weights
 from tests.up_command import UpCommand
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(150)]
 
 REPLICAS = 3
-CLIENTS, RATE, LEAST_RATE = 16, 250.0, 200.0  # requests per second
+CLIENTS, RATE, LEAST_RATE = 16, 300.0, 200.0  # requests per second
 FIRST_WEIGHT = 5
 OLD, NEW = "1.0", "2.0"
 MODEL = """
@@ -40,19 +45,40 @@ ERRS = 'assert self.asked.tell() % 10, "every tenth"'  # of all that its workers
 SLOW = "time.sleep(0.008)"
 DIES = "self.asked.tell() % 10 or os._exit(3)"
 GROWS = 'self.kept.append(b"x" * (4 << 20))'  # so little that it costs no time
-BAD_VERSIONS = [
-    pytest.param(ERRS, "errors", id="one that errs in every tenth request"),
-    pytest.param(SLOW, "p50", id="one that is twice as slow"),
-    pytest.param(DIES, "restart", id="one that kills its worker"),
-    pytest.param(GROWS, "restart", id="one that grows beyond its worker's memory limit"),
-]
 STEPS = [{"weight": 5, "pause": "6s"}, {"weight": 50, "pause": "4s"}, {"weight": 100}]
-FAIL_ON = {
-    "errorRate": {"max": "4%", "maxIncrease": "2%"},
-    "latencyP50": {"maxIncrease": "30%"},
-    "workerRestarts": {"max": 0},
-}
-ANALYSIS = {"minRequests": 40, "maxWait": "60s", "failOn": FAIL_ON, "onInconclusive": "Pause"}
+ERRORS = {"errorRate": {"max": "4%", "maxIncrease": "2%"}}
+LATENCY = {"latencyP50": {"maxIncrease": "30%"}}
+RESTARTS = {"workerRestarts": {"max": 0}}
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """What a handler does besides, which rule shall find it, and in which words."""
+
+    does: str
+    rule: Mapping[str, object]
+    words: str  # the message begins so
+    logged: str = ""  # by a runtime
+
+
+BAD_VERSIONS = [
+    pytest.param(
+        Bad(ERRS, ERRORS, r"errors [1-9][\d.]* %"),
+        id="one that errs in every tenth request",
+    ),
+    pytest.param(
+        Bad(SLOW, LATENCY, r"p50 [\d.]+ ms, the old version .* slower"),
+        id="one that is twice as slow",
+    ),
+    pytest.param(
+        Bad(DIES, RESTARTS, r"[1-9]\d* worker restart", "exit code 3"),
+        id="one that kills its worker",
+    ),
+    pytest.param(
+        Bad(GROWS, RESTARTS, r"[1-9]\d* worker restart", "worker holds too much memory"),
+        id="one that grows beyond its worker's memory limit",
+    ),
+]
 
 
 @pytest.fixture
@@ -67,12 +93,13 @@ def pack(folder, version, more):
     archives.write_archive(folder, version, source)
 
 
-def write(folder, version):
+def write(folder, version, rules):
     """Write the manifest as somebody does who edits the version."""
     body = archives.manifest(folder / f"echo-{version}.mar", version, replicas=REPLICAS)
     (model,) = body["spec"]["models"]
     model["workers"] = {"min": 2, "maxMemory": "56Mi"}
-    body["spec"]["rollout"] = {"hot": {"steps": STEPS, "keepPrevious": "1m", "analysis": ANALYSIS}}
+    analysis = {"minRequests": 40, "maxWait": "60s", "failOn": dict(rules)}
+    body["spec"]["rollout"] = {"hot": {"steps": STEPS, "keepPrevious": "1m", "analysis": analysis}}
     file = folder / "echo.yaml"
     file.write_text(yaml.safe_dump(body), encoding="utf-8")
     return file
@@ -83,26 +110,38 @@ def asked(number):
     return archives.question()
 
 
-async def release(folder, more, done):
-    """Serve 1.0, release a 2.0 whose handler does more, and return what was seen of it.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a release looked like from outside."""
 
-    Returns:
-        The load of all of it, the release's moments, and when it was over on the loop's clock.
-    """
+    load: Load
+    moments: Sequence[Moment]
+    ended_at: float  # on the loop's clock
+    model: Mapping[str, Any]  # of the last status
+    logs: str  # of all pods
+
+
+async def release(folder, more, rules, done):
+    """Serve 1.0, and release a 2.0 whose handler does more, under load until it is done."""
     pack(folder, OLD, GOOD)
     pack(folder, NEW, more)
-    async with UpCommand([write(folder, OLD)], temp_dir=folder / "tmp") as command:
+    async with UpCommand([write(folder, OLD, rules)], temp_dir=folder / "tmp") as command:
         served = await command.until(partial(is_promoted, version=OLD), "1.0 serves", 60)
         async with Load(served["url"], asked, CLIENTS, RATE) as load:
             await load.more(200)
             began = len(command.heard)
-            write(folder, NEW)
+            write(folder, NEW, rules)
             await command.until(partial(done, version=NEW), "the release has ended", 90)
             ended_at = command.heard[-1][0]
             await load.more(400)
-        status = command.deployment["status"]
+        (model,) = command.deployment["status"]["models"]
+        logs = "".join(map(read_log, command.deployment["pods"]))
     assert load.per_second >= LEAST_RATE
-    return load, moments(command.heard[began:]), ended_at, status
+    return Seen(load, moments(command.heard[began:]), ended_at, model, logs)
+
+
+def read_log(pod):
+    return Path(pod["logFile"]).read_text(encoding="utf-8")
 
 
 def tell(line):
@@ -110,31 +149,34 @@ def tell(line):
 
 
 async def test_a_good_version_gets_5_then_50_then_100_percent_and_is_promoted(folder):
-    load, seen, ended_at, _ = await release(folder, GOOD, is_promoted)
-    assert [weight for weight in weights(seen, NEW) if weight] == [5, 50, 100]
-    first = [each.at for each in seen if each.target == NEW and each.weight == FIRST_WEIGHT]
-    step = [each.word for each in between(load.asked, first[0], first[-1])]
-    routed = step.count(NEW)
-    tell(f"first step: {routed} of {len(step)} requests answered by 2.0; {dict(load.words)} in all")
-    assert load.failed == []
-    assert 0 < routed <= most_of(FIRST_WEIGHT / 100, len(step))
-    assert {each.word for each in load.asked if each.sent_at > ended_at} == {NEW}
+    seen = await release(folder, GOOD, ERRORS | LATENCY | RESTARTS, is_promoted)
+    steps = [each for each in seen.moments if each.target == NEW and each.weight]
+    first = [each.at for each in steps if each.weight == FIRST_WEIGHT]
+    asked = [each.word for each in between(seen.load.asked, first[0], first[-1])]
+    routed = asked.count(NEW)
+    tell(f"first step: 2.0 answered {routed} of {len(asked)}; all: {dict(seen.load.words)}")
+    assert weights(steps, NEW) == [5, 50, 100]
+    assert seen.load.failed == []
+    assert 0 < routed <= most_of(FIRST_WEIGHT / 100, len(asked))
+    assert {each.word for each in seen.load.asked if each.sent_at > seen.ended_at} == {NEW}
 
 
-@pytest.mark.parametrize(("more", "told"), BAD_VERSIONS)
-async def test_a_bad_version_is_taken_back_in_its_first_step(folder, more, told):
-    load, seen, ended_at, status = await release(folder, more, is_rolled_back)
-    begun = [each.at for each in seen if each.target == NEW and each.weight]
-    during = [each for each in load.asked if begun[0] <= each.done_at and each.sent_at <= ended_at]
+@pytest.mark.parametrize("bad", BAD_VERSIONS)
+async def test_a_bad_version_is_taken_back_in_its_first_step(folder, bad):
+    seen = await release(folder, bad.does, bad.rule, is_rolled_back)
+    begun = next(each.at for each in seen.moments if each.target == NEW and each.weight)
+    during = [each for each in seen.load.asked if begun <= each.done_at]
+    during = [each for each in during if each.sent_at <= seen.ended_at]
     failed = sum(bool(each.failure) for each in during)
     answered = sum(each.word == NEW for each in during)
-    routed = answered + failed
     reached = (folder / f"asked-{NEW}").stat().st_size
-    failure = status["models"][0]["rollout"]["lastFailure"]
-    tell(f"{begun[-1] - begun[0]:.1f} s at {FIRST_WEIGHT} %: {len(during)} requests")
+    failure = seen.model["rollout"]["lastFailure"]
+    tell(f"{seen.ended_at - begun:.1f} s at {FIRST_WEIGHT} %: {len(during)} requests")
     tell(f"2.0 answered {answered} and failed {failed}; {failure['reason']}: {failure['message']}")
-    assert told in failure["message"].lower()
-    assert max(weights(seen, NEW)) == FIRST_WEIGHT
-    assert routed <= most_of(FIRST_WEIGHT / 100, len(during))
-    assert len(load.failed) == failed <= reached - answered, "the old version failed, too"
-    assert {each.word for each in load.asked if each.sent_at > ended_at} == {OLD}
+    assert failure["reason"] == "AnalysisFailed"
+    assert re.match(bad.words, failure["message"])
+    assert bad.logged in seen.logs
+    assert max(weights(seen.moments, NEW)) == FIRST_WEIGHT
+    assert answered + failed <= most_of(FIRST_WEIGHT / 100, len(during))
+    assert len(seen.load.failed) == failed <= reached - answered, "the old version failed, too"
+    assert {each.word for each in seen.load.asked if each.sent_at > seen.ended_at} == {OLD}
