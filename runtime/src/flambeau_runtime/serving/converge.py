@@ -112,12 +112,21 @@ class Converger:
 
     def want(self, document: Document, *, cautious: bool = False) -> None:
         """Replace the wish; `cautious` (a boot) lets candidates wait until the defaults serve."""
+        self._retry_in_another_way(document)
         self.catalogue.wanted = document
         self._cautious = self.catalogue.cautious = cautious
         capacities = {it.name: bound for it in document.models if (bound := capacity_of(it))}
         self._supervisor.bound(capacities)
         self.catalogue.touch()
         self._awake.set()
+
+    def _retry_in_another_way(self, document: Document) -> None:
+        """Try at once what failed, where the swap is another one: now there may be room for it."""
+        before = {model.name: model.swap for model in self.catalogue.wanted.models}
+        for model in document.models:
+            for (name, _), entry in self.catalogue.entries.items():
+                if name == model.name and before.get(name, model.swap) is not model.swap:
+                    entry.retry_at = 0.0
 
     async def settled(self, model: str, version: str, timeout_s: float) -> bool:
         """Wait until the version is as wanted; return whether it is in time.

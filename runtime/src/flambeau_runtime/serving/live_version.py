@@ -197,22 +197,26 @@ class LiveVersion:
         """
         if not self.warm and self._outgrown is not None:
             return self._outgrown
-        return None if self.counts().ready else self.last_failure()
+        return None if self.counts().ready else self._loss()
 
     def last_failure(self) -> Failure | None:
         """Why a worker is missing, also while others serve; None once it is back.
 
         That a worker held too much memory stays known for a while: its successor is there at once.
         """
-        failed = [place for place in self.places if place.failure is not None]
-        latest = max(failed, key=lambda place: place.failed_at, default=None)
-        if latest is not None:
-            return latest.failure
+        if (loss := self._loss()) is not None:
+            return loss
         known = self._outgrown is not None and (
             not self.warm
             or asyncio.get_running_loop().time() < self._outgrown_at + OUTGROWN_KNOWN_S
         )
         return self._outgrown if known else None
+
+    def _loss(self) -> Failure | None:
+        """Return why a place has no process that serves; None: none was lost, or it is back."""
+        failed = [place for place in self.places if place.failure is not None]
+        latest = max(failed, key=lambda place: place.failed_at, default=None)
+        return None if latest is None else latest.failure
 
     def log_tail(self) -> str:
         """The last lines (at most 2 KiB) of the newest worker that has written any."""
