@@ -64,17 +64,17 @@ def edit(file: Path, before: str, after: str) -> None:
 
 
 async def watch(up: UpCommand, target: str, since: float) -> None:
-    """Print how the rollout goes on: each phase and weight, and how each step ended."""
-    told, read = None, len(up.heard)
+    """Print each phase and weight of a version, once, and how each step of it ended."""
+    told, read = set(), len(up.heard)
     before = Moment(since, target, "", 0, "", "", 0, 0)
     while True:
         new, read = moments(up.heard[read:]), len(up.heard)
-        for each in new:
-            if each.target == target and told != (each.phase, each.weight):
-                if before.weight and before.target == target and each.phase != "RollingBack":
-                    say(f"          {before.verdict}: {before.message}")
+        for each in (each for each in new if each.target == target):
+            if 0 < before.weight < each.weight:
+                say(f"          {before.verdict}: {before.message}")
+            if (each.phase, each.weight) not in told:
                 say(f"  {each.at - since:4.1f} s  {each.phase:<11} {each.weight:3} %")
-                told = (each.phase, each.weight)
+            told.add((each.phase, each.weight))
             before = each
         await asyncio.sleep(0.02)
 
