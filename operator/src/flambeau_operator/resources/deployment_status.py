@@ -89,6 +89,8 @@ class AnalysisStatus(_Reported):
     """The verdict and its numbers, in words."""
     old: Measured | None = None
     new: Measured | None = None
+    time: datetime | None = None
+    """When the numbers were taken."""
 
 
 class RolloutStatus(_Reported):
@@ -96,6 +98,8 @@ class RolloutStatus(_Reported):
 
     spec_hash: str | None = None
     """Which candidate is on its way: version and source."""
+    candidate: str | None = None
+    """Its version: the target, or one of a split or a shadow."""
     failed_hash: str | None = None
     """Which entry failed and is not tried again by itself."""
     failed_others: tuple[str, ...] = ()
@@ -116,8 +120,8 @@ class RolloutStatus(_Reported):
     """How the candidate comes into the pods."""
     mode_reason: str = ""
     """Why in this way."""
-    reboots: int = 0
-    """How many pods came up again while they had the candidate."""
+    came_up: tuple[str, ...] = ()
+    """Processes that came up again in pods which had the candidate."""
     held: str = ""
     """What it waits for a person to decide, if so."""
     analysis: AnalysisStatus | None = None

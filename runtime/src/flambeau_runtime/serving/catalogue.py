@@ -152,6 +152,8 @@ class Catalogue:
         at_start: the models that were asked for when the runtime started.
         draining: this runtime shall get no more requests.
         cautious: it has booted, and gives no candidate a weight until it is told what to do.
+        leaving: models for whose swap this runtime is not ready, and until when (loop's time) it
+            answers all the same.
         revision: grows with every change that an observer can see.
     """
 
@@ -168,6 +170,7 @@ class Catalogue:
         self.at_start: set[str] = set()
         self.draining = False
         self.cautious = False
+        self.leaving: dict[str, float] = {}
         self.revision = 1
         self._waits_for_document = waits_for_document
         self._closed = False
@@ -254,7 +257,8 @@ class Catalogue:
             )
             for key, entry in self.entries.items()
         }
-        return Facts(versions, dict(self.defaults), cautious)
+        leaving = {name: until <= now for name, until in self.leaving.items()}
+        return Facts(versions, dict(self.defaults), cautious, leaving)
 
     def conflicts(self, document: Document) -> tuple[FieldProblem, ...]:
         """Return the fields that would put other content under a version which serves now."""
@@ -395,7 +399,8 @@ class Catalogue:
         """Return what an observer can see now, without counters."""
         models = tuple(self._model_report(name) for name in self._names())
         started = not self._waits_for_document or self.wanted.owner is not None
-        ready = started and not self.draining and all(map(self._lets_traffic_in, models))
+        stays = not self.draining and not self.leaving
+        ready = started and stays and all(map(self._lets_traffic_in, models))
         return Report(ready, self.draining, models, self.cautious)
 
     def _names(self) -> list[str]:

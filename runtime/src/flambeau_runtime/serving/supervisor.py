@@ -17,13 +17,14 @@ from typing import Any, Self
 from flambeau_runtime.archive.fetch import credentials
 from flambeau_runtime.archive.model_config import read_model_config
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.serving import placement, torch_need, worker_environment
+from flambeau_runtime.serving import memory, placement, torch_need, worker_environment
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.modes import SequenceHeaders, read_mode
 from flambeau_runtime.serving.spawn import Birth, Spawner
+from flambeau_runtime.serving.swap import Allotment, Crew, allot
 from flambeau_runtime.serving.template_link import TemplateLink
 from flambeau_runtime.serving.worker_place import Site, WorkerPlace
 from flambeau_runtime.settings import Settings
@@ -71,6 +72,9 @@ class Supervisor:
         self._environment |= worker_environment.told(settings)
         self._lives: list[LiveVersion] = []
         self._sites: dict[LiveVersion, Site] = {}
+        self._bounds: Mapping[str, int] = {}
+        self._crews: dict[LiveVersion, Crew] = {}
+        self._oom_kills = memory.oom_kills()
         self._sequence_headers = SequenceHeaders(
             settings.sequence_id_header,
             settings.sequence_start_header,
@@ -123,8 +127,15 @@ class Supervisor:
             self._telemetry.recorder,
         )
         live = LiveVersion(
-            spec, package, self._employ, self._tell, counters, self._sequence_headers
+            spec,
+            package,
+            self._employ,
+            self._tell,
+            counters,
+            self._sequence_headers,
         )
+        live.allot = self._allot
+        live.scales = self._settings.managed is not None  # as in TorchServe, verbs scale nothing
         self._sites[live] = self._site(live)
         self._lives.append(live)
         live.apply(spec)
@@ -137,6 +148,16 @@ class Supervisor:
         if live in self._lives:
             self._lives.remove(live)
             del self._sites[live]
+            self._crews.pop(live, None)
+            self._tell()  # its places are free
+
+    def bound(self, capacities: Mapping[str, int]) -> None:
+        """Let the models named here have at most so many workers in all their versions."""
+        if capacities == self._bounds:
+            return
+        self._bounds = dict(capacities)
+        for live in tuple(self._lives):
+            live.changed()
 
     async def settle(self, timeout_s: float) -> None:
         """Have every idle worker say what its handler has measured, or wait no longer."""
@@ -159,12 +180,41 @@ class Supervisor:
         """Whether the template has imported everything."""
         return self._template is not None and self._template.ready
 
+    @property
+    def lives(self) -> tuple[LiveVersion, ...]:
+        """Every version that has workers or gets some."""
+        return tuple(self._lives)
+
     def _places(self) -> list[WorkerPlace]:
         return [place for live in self._lives for place in live.places]
 
     def _tell(self) -> None:
+        self._tell_siblings()
         for callback in self.changed:
             callback()
+
+    def _tell_siblings(self) -> None:
+        """Let versions that share a bound look again when one of them has other workers now."""
+        for live in self._lives:
+            crew = live.crew()
+            if live.spec.model in self._bounds and self._crews.get(live) != crew:
+                for other in self._lives:
+                    if other is not live and other.spec.model == live.spec.model:
+                        other.changed()
+            self._crews[live] = crew
+
+    def _allot(self, live: LiveVersion) -> Allotment:
+        capacity = self._bounds.get(live.spec.model)
+        if capacity is None:
+            return Allotment(live.wanted)
+        crews = [it for it in self._lives if it.spec.model == live.spec.model]
+        return allot([it.crew() for it in crews], crews.index(live), capacity)
+
+    def _ran_out_of_memory(self) -> bool:
+        """Return whether the kernel has killed one more process than was known."""
+        counted = memory.oom_kills()
+        known, self._oom_kills = self._oom_kills, min(self._oom_kills + 1, counted)
+        return counted > known
 
     def _employ(self, live: LiveVersion) -> WorkerPlace:
         config = read_model_config(live.package.config)
@@ -186,6 +236,7 @@ class Supervisor:
             birth=partial(self._birth, live.package),
             changed=live.changed,
             forgive=live.forgive,
+            ran_out_of_memory=self._ran_out_of_memory,
             max_response_bytes=self._settings.limits.max_response_bytes,
             retry_window_s=read_model_config(live.package.config).max_retry_timeout_s,
         )
@@ -197,7 +248,8 @@ class Supervisor:
     def _birth(
         self, package: Package, spec: VersionSpec, devices: tuple[int, ...], name: str
     ) -> Birth:
-        planned = sum(live.spec.workers for live in self._lives)
+        # What may come when requests wait has its share from the start: threads are for life.
+        planned = sum(live.most for live in self._lives)
         share = threads_per_worker(usable_cpus(), max(planned, self.expected_workers))
         threads = worker_environment.thread_count(self._environment, share)
         own = package.environment
