@@ -335,7 +335,12 @@ async def test_copies_go_together_and_those_beyond_a_bound_not_at_all(monkeypatc
         asked = [new_job(b"%d" % number) for number in range(8)]
         for job in asked:
             both.mirror.saw(job.payload, Prediction(body=b"1"))
-        assert (await both.listener.batch())[1] == [b"%d" % number for number in range(6)]
+        taken = []
+        while len(taken) < 6:
+            number, bodies = await both.listener.batch()
+            both.listener.answer(number, bodies)
+            taken += bodies
+        assert taken == [b"%d" % number for number in range(6)]
         assert both.counts.dropped == 2
 
 
