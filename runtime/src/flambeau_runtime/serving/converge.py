@@ -19,8 +19,9 @@ from flambeau_runtime.errors import (
     VersionNotFound,
 )
 from flambeau_runtime.serving import memory, warmup
-from flambeau_runtime.serving.catalogue import Catalogue, Entry
+from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.desired import Document, Swap, VersionSpec
+from flambeau_runtime.serving.entry import Entry
 from flambeau_runtime.serving.failures import error_of, failure_of
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.steps import (
