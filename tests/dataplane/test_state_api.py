@@ -84,6 +84,7 @@ async def test_state_shows_the_wish_as_written_and_the_facts(managed):
     assert state["observed"] == {
         "ready": True,
         "draining": False,
+        "cautious": False,
         "queueWaitSeconds": 0,
         "saturation": 0,
         "memory": {"limitBytes": None, "availableBytes": None, "deviceAvailableBytes": None},
