@@ -59,7 +59,7 @@ class Pace:
     timeout_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Summary:
     """How it went.
 
@@ -78,6 +78,12 @@ class Summary:
     max_ms: float
     words: Mapping[str, int]
     failures: list[Mapping[str, object]]
+
+    def __repr__(self) -> str:
+        """Say it as briefly as pytest wants it of a message that it does not cut."""
+        said = f"{self.failed} of {self.sent} failed, {self.unsent} unsent, in {self.seconds} s"
+        first = "".join(f"; at {it['second']} s {it['reason']}" for it in self.failures[:1])
+        return f"{said}, p99 {self.p99_ms} ms{first}"
 
     @classmethod
     def read(cls, line: str) -> "Summary":

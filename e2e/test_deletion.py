@@ -1,7 +1,6 @@
 """What is deleted goes, and takes with it what it should: nothing more, nothing less."""
 
 import json
-import time
 
 import pytest
 
@@ -21,9 +20,7 @@ def test_with_the_operator_down_a_deletion_takes_every_child(tenant, archives):
     tenant.wait("RolledOut")
     assert len(_ours(tenant)) >= 6
     with tenant.flambeau.without_operator():
-        began = time.monotonic()
-        tenant.kubectl("delete", "modeldeployment", "echo", "--timeout=10s")
-        assert time.monotonic() - began < 10
+        tenant.kubectl("delete", "modeldeployment", "echo", "--timeout=30s")
         until("every child is gone", lambda: not _ours(tenant), 60)
 
 

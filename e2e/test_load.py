@@ -91,7 +91,7 @@ def test_right_answers_are_no_failures_and_are_told_apart(server):
 
 
 def test_half_of_the_requests_open_a_connection_of_their_own(server):
-    summary = _load(server, "/right")
+    summary = _load(server, "/right", "-for=2s")
     fresh = summary.sent // 2
     # The others share one, or few where an answer was late.
     assert fresh + 1 <= server.connections < fresh + summary.sent // 4

@@ -133,7 +133,7 @@ def test_the_first_piece_leaves_while_the_handler_runs(ts, streamer):
         assert next(pieces) == b"piece0 "
         began = time.monotonic()
         assert list(pieces)[-1] == b"last"
-        assert time.monotonic() - began > 1.4
+        assert time.monotonic() - began > 0.5  # of the 1.5 s that it went on for
 
 
 @pytest.mark.row("1.4-streaming")

@@ -133,17 +133,19 @@ def test_restarts_are_1_1_2_and_3_seconds_apart_until_one_succeeds(ts, tmp_path,
         worker = ts.workers(name)[0]["id"]
         (tmp_path / "broken").touch()
         wire.send(request_bytes("POST", f"/predictions/{name}", b'"leave"', JSON))
-        until(lambda: len(delays(ts, worker)) == 4, 90)
-        assert delays(ts, worker) == [1, 1, 2, 3]
+        until(lambda: len(delays(ts, worker)) >= 4, 90)
+        # It goes on until `broken` is gone, and how soon that is depends on this machine.
+        assert delays(ts, worker)[:4] == [1, 1, 2, 3]
         (tmp_path / "broken").unlink()
         ts.wait_for_workers(name)
-        began = starts(tmp_path)[1:]
+        began = starts(tmp_path)[1:5]
         gaps = [later - earlier for earlier, later in pairwise(began)]
         assert all(gap > s - LATENESS_S for gap, s in zip(gaps, (1, 2, 3), strict=True)), gaps
         wire.answer()
+        waited = len(delays(ts, worker))
         again.send(request_bytes("POST", f"/predictions/{name}", b'"leave"', JSON))
-        until(lambda: len(delays(ts, worker)) == 5, 90)
-        assert delays(ts, worker)[4] == 1
+        until(lambda: len(delays(ts, worker)) > waited, 90)
+        assert delays(ts, worker)[waited] == 1
 
 
 def delays(ts, worker):

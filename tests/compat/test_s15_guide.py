@@ -140,7 +140,7 @@ import time
 
 def handle(data, context):
     if data is not None:
-        time.sleep(0.5)
+        time.sleep(2)
         return [os.environ["CUDA_VISIBLE_DEVICES"]]
 """
 

@@ -93,10 +93,12 @@ class World:
             return
         for number, pod in enumerate(asked):
             share = (requests + number) // len(asked)
-            for version, got in pod.serve(model, share, self.conduct_of).items():
-                self.answered[model, version] += got
-                if got and self.conduct_of(pod.loaded[model, version].entry.source.uri).kills_pod:
-                    self.restart(pod.name)
+            answers = pod.serve(model, share, self.conduct_of)
+            self.answered.update({(model, version): got for version, got in answers.items()})
+            asked_for = [version for version, got in answers.items() if got]
+            sources = [pod.loaded[model, version].entry.source.uri for version in asked_for]
+            if any(self.conduct_of(uri).kills_pod for uri in sources):
+                self.restart(pod.name)
 
     def conduct_of(self, uri: str) -> Conduct:
         """Return how the version of an archive behaves."""

@@ -471,6 +471,10 @@ class SimulatedPod:
         loaded = self.loaded.get((model, version))
         return loaded.phase if loaded else None
 
+    def phases(self) -> dict[tuple[str, str], tuple[VersionPhase, int]]:
+        """Return how far it is with every version, and with how many workers."""
+        return {key: (each.phase, each.workers) for key, each in self.loaded.items()}
+
     def facts(self, conduct_of: ConductOf = lambda _: WELL_BEHAVED) -> PodFacts:
         """What a pass sees of it."""
         told = None if self.silent or not self.running else self.state(conduct_of)

@@ -1,6 +1,7 @@
 """The names that third-party handlers import from `ts`: every one is there, and usable."""
 
 import importlib
+import re
 import subprocess
 import sys
 
@@ -174,7 +175,7 @@ def test_a_function_that_moved_warns_whoever_calls_it():
 def test_a_timed_function_prints_how_long_it_took(capsys):
     timeit = import_class("timeit_decorator.timeit", "ts.utils")
     assert timeit(len)([1]) == 1
-    assert capsys.readouterr().out.startswith("len took 0.0")
+    assert re.match(r"len took \d+\.\d", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("backend", "known"), [("inductor", True), ("no_such", False)])

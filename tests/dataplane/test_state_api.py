@@ -120,6 +120,7 @@ async def test_state_shows_the_wish_as_written_and_the_facts(managed):
                                 "sumMs": 0,
                             },
                         },
+                        "window": None,
                     }
                 ],
             }

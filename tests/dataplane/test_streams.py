@@ -99,15 +99,15 @@ async def test_a_worker_that_is_stopped_in_mid_stream_ends_the_stream_with_a_fau
 
 
 async def test_the_models_timeout_holds_between_pieces_and_not_for_the_whole():
-    async with streaming(b"a", response_s=0.3, timeout_s=0.3) as (worker, number, [job]):
+    async with streaming(b"a", response_s=1, timeout_s=1) as (worker, number, [job]):
         began = time.monotonic()
         for turn in range(5):
             worker.pieces(number, b"piece")
             await job.reply.has_parts(turn + 1)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
         assert not job.ended
         assert isinstance(await job.reply.end(), DeadlineExceeded)
-        assert time.monotonic() - began > 0.6
+        assert time.monotonic() - began > 2
         assert isinstance((await worker.ended()).fault, DeadlineExceeded)
 
 

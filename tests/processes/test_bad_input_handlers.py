@@ -179,7 +179,7 @@ def test_a_worker_that_hangs_is_ended_at_its_timeout(server, register, lines, be
     began = time.monotonic()
     answer = server.predict("bad")
     assert (answer.status, "no answer within 1 s" in answer.json["message"]) == (500, True)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # and not an hour
 
 
 HARMLESS = [

@@ -232,14 +232,14 @@ def test_what_runs_is_answered_before_it_ends_and_idle_streams_do_not_delay_it(t
 
 def test_a_second_signal_ends_it_at_once(tmp_path):
     with serving_grpc(tmp_path) as (server, client, _):
-        running = begin(client, sleeping(tmp_path, 6))
+        running = begin(client, sleeping(tmp_path, 25))
         until((tmp_path / "began").exists)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: "draining" in [line["event"] for line in server.lines()])
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert running.exception(timeout=30) is not None
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15  # and not 25
         assert server.process.wait(30) == 0
 
 

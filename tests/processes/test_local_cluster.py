@@ -222,7 +222,7 @@ async def test_an_idle_connection_to_a_leaving_process_still_gets_an_answer_and_
             await connection.ask(predict(0))
         await session.apply(manifest(replicas=1))
         leaving = await until(session, lambda each: each.pods[-1].phase == "Draining")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await not_ready(leaving.pods[-1].management_url)
         answers = [await connection.ask(predict(1)) for connection in kept]
         await until(session, lambda each: len(each.pods) == 1)

@@ -78,12 +78,12 @@ def streaming(tmp_path, run, **how):
 
 def test_pieces_arrive_while_the_handler_runs(tmp_path):
     async def run(made):
-        client = await made.send(ask(pieces=3, every=0.3))
+        client = await made.send(ask(pieces=3, every=1))
         began = time.monotonic()
         assert await first_chunk(client) == b"0 "
-        assert time.monotonic() - began < 0.25
+        assert time.monotonic() - began < 2  # and not 3, when the handler is through
         assert [await chunk(client) for _ in range(4)] == [b"1 ", b"2 ", b"end", b""]
-        assert time.monotonic() - began > 0.8
+        assert time.monotonic() - began > 2
         await client.send(request(body=ask(say="next"), Content_Type="application/json"))
         assert await whole(client) == (200, b"next")
         await client.close()
@@ -207,7 +207,7 @@ def test_a_worker_that_is_killed_in_mid_stream_breaks_it_off_at_once(tmp_path):
         began = time.monotonic()
         os.kill(made.pid, signal.SIGKILL)
         assert not (await client.reader.read(-1)).endswith(b"0\r\n\r\n")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 20  # it would have gone on for 100
         await client.close()
         assert await made.ask(ask(say="next")) == (200, b"next")
 

@@ -6,17 +6,17 @@ often as one likes; docs/decisions/0012 says why, and which errors it makes how 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from math import log
 
 from flambeau_operator.plan import measures
 from flambeau_operator.plan.evidence import Count
-from flambeau_operator.plan.latency import Histogram, add_latencies, quantile_ms
-from flambeau_operator.plan.measures import FALSE_ALARMS, Finding, Side
+from flambeau_operator.plan.latency import MOST, Histogram, add_latencies, quantile_ms
+from flambeau_operator.plan.measures import FALSE_ALARMS, Finding, Side, join, plural
 from flambeau_operator.resources.pod_state import LatencyCounts, Window
-from flambeau_operator.resources.rollout import Analysis, Step
+from flambeau_operator.resources.rollout import Analysis, FailOn, Step
 
 __all__ = ["Judgement", "Sample", "Verdict", "add_up", "analyse", "quantile_ms"]
 
@@ -57,14 +57,18 @@ def add_up(version: str, windows: Iterable[Window]) -> Sample:
     """Return what all pods counted of a version together, in whatever order they come."""
     windows = list(windows)
     latency, left_out = add_latencies(each.latency for each in windows)
+
+    def total(read: Callable[[Window], int]) -> int:
+        return sum(max(0, read(each)) for each in windows)
+
     return Sample(
         version=version,
-        requests=sum(each.requests for each in windows),
-        errors=sum(each.errors for each in windows),
-        restarts=sum(each.restarts for each in windows),
+        requests=total(lambda it: it.requests),
+        errors=total(lambda it: it.errors),
+        restarts=total(lambda it: it.restarts),
         latency=latency,
-        compared=sum(each.compared for each in windows),
-        different=sum(each.different for each in windows),
+        compared=total(lambda it: it.compared),
+        different=total(lambda it: it.different),
         difference=min((each.difference for each in windows if each.difference), default=""),
         left_out=left_out,
     )
@@ -84,8 +88,8 @@ def analyse(
         rules: the limits, and how many requests a result needs.
         old: the replaced version in the same time; None if there is nothing to compare with.
         new: the new version.
-        step: which one it is: at weight 0 no requests are waited for, with a shadow compared
-            answers are. None: answers are waited for once there is one.
+        step: which one it is. Without weight and shadow no requests are waited for, with a shadow
+            compared answers are. None: one with a weight.
         steps: how many the rollout has; they share the false alarms.
 
     Returns:
@@ -94,37 +98,41 @@ def analyse(
     """
     old_side, new_side = _side(old) if old else None, _side(new)
     findings = list(_findings(rules, old_side, new, new_side, steps))
+    left_out = _left_out(old, new)
     failed = [each for each in findings if each.failed]
     if failed:
         others = (each.facts for each in findings if not each.failed)
         words = (each.in_words() for each in failed)
-        return Judgement(Verdict.FAILED, _message(*words, *others))
+        return Judgement(Verdict.FAILED, join([*words, *others]))
     missing = _missing(rules, old_side, new, new_side, step)
-    left_out = _left_out(old, new)
     if missing:
         facts = (each.facts for each in findings)
-        return Judgement(Verdict.WAITING, _message(*missing, *left_out, *facts))
-    broken = [each.in_words() for each in findings if each.complaints]
+        return Judgement(Verdict.WAITING, join([*missing, *left_out, *facts]))
     kept = [each.facts for each in findings if not each.complaints]
+    broken = [each.in_words() for each in findings if each.complaints]
     if broken:
         first = f"no clear result yet: {broken[0]}"
-        return Judgement(Verdict.WAITING, _message(first, *broken[1:], *kept, *left_out))
-    return Judgement(Verdict.PASSED, _message(*kept, *left_out))
+        return Judgement(Verdict.WAITING, join([first, *broken[1:], *kept, *left_out]))
+    return Judgement(Verdict.PASSED, join([*kept, *left_out]))
 
 
 def _side(sample: Sample) -> Side:
-    requests = max(0, sample.requests)
+    requests = _read(sample.requests)
     return Side(
         requests=requests,
-        errors=min(max(0, sample.errors), requests),
-        restarts=max(0, sample.restarts),
+        errors=min(_read(sample.errors), requests),
+        restarts=_read(sample.restarts),
         latency=Histogram(sample.latency),
     )
 
 
 def _compared(sample: Sample) -> Count:
-    compared = max(0, sample.compared)
-    return Count(min(max(0, sample.different), compared), compared)
+    compared = _read(sample.compared)
+    return Count(min(_read(sample.different), compared), compared)
+
+
+def _read(count: int) -> int:
+    return min(max(0, count), MOST)  # what a pod says is no reason to fall over
 
 
 def _findings(
@@ -144,26 +152,26 @@ def _findings(
 def _missing(
     rules: Analysis, old: Side | None, sample: Sample, new: Side, step: Step | None
 ) -> list[str]:
-    least, limits = rules.min_requests, rules.fail_on
     counted: list[tuple[int, str]] = []
-    if step is None or step.weight > 0:
-        counted.append((new.requests, "requests"))
-        if measures.judges_latency(limits):
-            counted.append((new.latency.total, "measured latencies"))
-        if old is not None and measures.compares(limits):
-            counted.append((old.requests, "requests of the old version"))
-        if old is not None and measures.compares_latency(limits):
-            counted.append((old.latency.total, "measured latencies of the old version"))
+    if step is None or step.weight > 0 or step.shadow > 0:
+        counted += _requests(rules.fail_on, old, new)
     shadowed = step.shadow > 0 if step else sample.compared > 0
-    if limits.answers is not None and shadowed:
-        counted.append((max(0, sample.compared), "compared answers"))
+    if rules.fail_on.answers is not None and shadowed:
+        counted.append((_read(sample.compared), "compared answers"))
+    least = rules.min_requests
     return [f"{count:,} of {least:,} {what}" for count, what in counted if count < least]
+
+
+def _requests(limits: FailOn, old: Side | None, new: Side) -> Iterator[tuple[int, str]]:
+    yield new.requests, "requests"
+    if measures.judges_latency(limits):
+        yield new.latency.total, "measured latencies"
+    if old is not None and measures.compares(limits):
+        yield old.requests, "requests of the old version"
+    if old is not None and measures.compares_latency(limits):
+        yield old.latency.total, "measured latencies of the old version"
 
 
 def _left_out(*samples: Sample | None) -> list[str]:
     pods = max((each.left_out for each in samples if each), default=0)
-    return [f"latency of {pods} pods left out: other buckets"] if pods else []
-
-
-def _message(*findings: str) -> str:
-    return measures.join(findings)
+    return [f"without the latency of {plural(pods, 'pod')} with other buckets"] if pods else []

@@ -35,6 +35,7 @@ class Canary:
     window: str  # the word by which pods know it
     weight: int  # percent of all requests that name no version
     shadow: ShadowEntry | None
+    steps: int = 1  # how many there are
     started_at: datetime | None = None  # since when every pod has it
     analysis: AnalysisStatus | None = None
 
@@ -61,6 +62,7 @@ def enter(standing: Standing, steps: Sequence[Step], index: int, hot: Hot) -> Ca
         window=f"{standing.hash}.{index}",
         weight=_weight(standing, step.weight),
         shadow=shadow_of(standing.target.version, step.shadow, answers) if step.shadow else None,
+        steps=len(steps),
     )
 
 
@@ -99,8 +101,7 @@ def judge(
 ) -> AnalysisStatus:
     """Look at what both versions did since the step began."""
     new = _sample(standing.target.version, standing, fleet, canary)
-    by_pods = mode is Swap.RECREATE
-    compared = standing.active is not None and (canary.step.weight < ALL or by_pods)
+    compared = standing.active is not None and _leaves_some(canary, len(fleet.present), mode)
     old = (
         _sample(standing.active.version, standing, fleet, canary)
         if standing.active and compared
@@ -108,7 +109,7 @@ def judge(
     )
     if canary.step.weight == 0:
         new, old, rules = _of_copies(new, standing, fleet, canary), None, _of_answers(rules)
-    found = analyse(rules, old, new)
+    found = analyse(rules, old, new, step=canary.step, steps=canary.steps)
     found = _in_time(found, canary, rules, now)
     status = AnalysisStatus(
         verdict=found.verdict.value,
@@ -118,6 +119,13 @@ def judge(
         time=now,
     )
     return _unless_hardly_new(standing.before.rollout.analysis, status, canary, standing)
+
+
+def _leaves_some(canary: Canary, pods: int, mode: Swap) -> bool:
+    """Tell whether a step leaves requests to the old version, so that there is a comparison."""
+    if mode is Swap.RECREATE:
+        return pods_of_step(canary, pods) < pods
+    return canary.step.weight < ALL
 
 
 def _in_time(found: Judgement, canary: Canary, rules: Analysis, now: datetime) -> Judgement:

@@ -46,9 +46,9 @@ def _bets(*weights_and_ratios: tuple[float, float]) -> Bets:
 # is spread over them, as nobody knows which one holds. What is on 1.0 stays in the pocket, so that
 # a side which has nothing to say takes little away from what the other one says.
 _WORSE = _bets(
-    *((6, 1.0), (1, 1.02), (2, 1.1), (3, 1.3), (4, 1.7), (4, 2.5), (3, 4.0), (2, 8.0), (1, 25.0))
+    *((10, 1.0), (1, 1.02), (2, 1.1), (6, 1.3), (10, 1.7), (10, 2.5), (6, 4.0), (2, 8.0), (1, 25.0))
 )
-_BETTER = _bets((5, 1.0), (1, 1 / 1.05), (1, 1 / 1.2), (1, 1 / 1.5), (1, 1 / 2.5), (1, 1 / 8.0))
+_BETTER = _bets(*((10, 1.0), (1, 1 / 1.05), (3, 1 / 1.2), (3, 1 / 1.5), (2, 1 / 2.5), (1, 1 / 8.0)))
 
 
 def _winnings(count: Count, limit: float, bets: Bets) -> float:
@@ -97,7 +97,7 @@ def _all_at_least(needed: float, of: Callable[[float], float], low: float, high:
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = of(left), of(right)
     while at_left >= needed and at_right >= needed:
-        if high - low < 1e-6 * high:
+        if high - low < 1e-5 * high:
             return True
         if at_left < at_right:
             high, right, at_right = right, left, at_left
@@ -110,7 +110,7 @@ def _all_at_least(needed: float, of: Callable[[float], float], low: float, high:
     return False
 
 
-_PARTS = 6  # of each bucket; the evidence is rounded down by one such part
+_PARTS = 16  # of each bucket; the evidence is rounded down by one such part
 
 
 def quantile_is_worse(

@@ -26,8 +26,7 @@ class Joining:
 def next_pods(joining: Joining) -> list[Reporter]:
     """Return the pods that take the candidate now.
 
-    One at first, then as many as may change at the same time; a silent pod counts as changing, and
-    one that is out anyway does where a pod leaves the Service to change.
+    One at first, then as many as may change at the same time; a silent pod counts as changing.
     """
     standing, fleet, committed = joining.standing, joining.fleet, joining.committed
     if any(_holds_another_candidate(pod, standing, committed) for pod in fleet.reporters):
@@ -36,8 +35,6 @@ def next_pods(joining: Joining) -> list[Reporter]:
     proven = sum(pod.serves(standing.name, standing.target) for pod in members)
     room = min(1 if not proven else joining.allowed, joining.allowed - len(fleet.silent))
     room -= len(members) - proven
-    if joining.mode is Swap.RECREATE:
-        room -= sum(not pod.facts.ready for pod in fleet.reporters if pod not in members)
     if joining.limit is not None:
         room = min(room, joining.limit - len(members))
     replaced = {pod.name for pod in fleet.replaced}
@@ -47,7 +44,25 @@ def next_pods(joining: Joining) -> list[Reporter]:
         if pod not in members and pod.name not in replaced and _can_take(pod, standing, committed)
     ]
     free.sort(key=lambda pod: (not pod.facts.ready, pod.name))
+    if joining.mode is Swap.RECREATE:
+        free = _that_may_leave(free, joining, changing=len(members) - proven)
     return free[: max(room, 0)]
+
+
+def _that_may_leave(free: list[Reporter], joining: Joining, changing: int) -> list[Reporter]:
+    """Choose where a pod leaves the Service to change: first those that do not serve anyway.
+
+    Those take nothing from it, and are often what the new version shall mend. Of the others, as
+    many as may be out together with all that are out already.
+    """
+    fleet, standing = joining.fleet, joining.standing
+    others = [pod for pod in fleet.reporters if not is_member(pod, standing)]
+    out = len(fleet.silent) + changing + sum(not pod.facts.ready for pod in others)
+    serving = [pod for pod in free if pod.facts.ready]
+    return [
+        *(pod for pod in free if not pod.facts.ready),
+        *serving[: max(joining.allowed - out, 0)],
+    ]
 
 
 def has_begun(standing: Standing, fleet: Fleet) -> bool:

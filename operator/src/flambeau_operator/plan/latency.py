@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import isfinite
 
 from flambeau_operator.resources.pod_state import LatencyCounts
+
+MOST = 2**53
+"""No count is read as more: a float still holds each one up to here."""
 
 
 class Histogram:
@@ -34,7 +38,7 @@ class Histogram:
     def quantile_ms(self, quantile: float) -> float | None:
         """Return the time that a share of `quantile` does not exceed; None if there are none.
 
-        What lies beyond the last bound is said to be there.
+        What lies beyond the last bound is said to be there: `goes_beyond` tells.
         """
         if self.total <= 0:
             return None
@@ -46,6 +50,10 @@ class Histogram:
         before = self._up_to[place - 1] if place else 0
         inside = self._up_to[place] - before
         return low + (wanted - before) / inside * (self._bounds[place] - low) if inside else low
+
+    def goes_beyond(self, quantile: float) -> bool:
+        """Tell whether a quantile lies beyond the last bound, nobody knows where."""
+        return self.above(self._bounds[-1]) > (1 - quantile) * self.total if self._bounds else False
 
     def bounds_from(self, ms: float) -> Sequence[float]:
         """Return the bounds above a time, ascending."""
@@ -59,15 +67,14 @@ def quantile_ms(latency: LatencyCounts, q: float) -> float | None:
 
 def is_usable(latency: LatencyCounts) -> bool:
     """Tell whether bounds ascend, and each bucket has a count that is one."""
-    bounds = latency.bounds_ms
-    return (
-        len(bounds) > 0
-        and len(latency.counts) == len(bounds) + 1
-        and bounds[0] > 0
-        and isfinite(bounds[-1])
-        and all(a < b for a, b in pairwise(bounds))
-        and min(latency.counts) >= 0
-    )
+    bounds, counts = latency.bounds_ms, latency.counts
+    fitting = len(counts) == len(bounds) + 1 and min(counts) >= 0 and max(counts) <= MOST
+    return fitting and _ascend(bounds)
+
+
+@lru_cache(maxsize=8)  # the same few bounds at each look
+def _ascend(bounds: tuple[float, ...]) -> bool:
+    return bool(bounds) and isfinite(bounds[-1]) and all(a < b for a, b in pairwise((0, *bounds)))
 
 
 def add_latencies(parts: Iterable[LatencyCounts]) -> tuple[LatencyCounts, int]:

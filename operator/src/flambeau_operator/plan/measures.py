@@ -8,7 +8,7 @@ version in ten that lies just at the limit, which therefore is found much sooner
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -19,6 +19,10 @@ from flambeau_operator.resources.rollout import ErrorRate, FailOn, Latency
 FALSE_ALARMS = 0.02
 """At most this share of equal versions is failed, in all steps and by all limits together."""
 AT_THE_LIMIT = log(10)
+"""Of versions that lie just at a limit against the old one, one in ten may be failed for it."""
+LONGEST_MESSAGE = 300
+LONGEST_EXAMPLE = 100
+TEN_SECONDS_MS, HUNDRED_MS = 10_000.0, 100.0
 _ROUNDING = 1e-9
 
 
@@ -129,9 +133,9 @@ def _latency(
     old = sides[0].latency if sides[0] else None
     new = sides[1].latency
     took, took_before = new.quantile_ms(quantile), old.quantile_ms(quantile) if old else None
-    facts, complaints = f"{name} {_time(took)}", []
+    facts, complaints = f"{name} {_quantile(new, quantile)}", []
     if old is not None:
-        facts += f", the old version {_time(took_before)}"
+        facts += f", the old version {_quantile(old, quantile)}"
     if took is not None and rule.max_s is not None and took > rule.max_s * 1000 + _ROUNDING:
         slow = Count(new.above(rule.max_s * 1000), new.total)
         words = f"{_time(rule.max_s * 1000)} allowed"
@@ -150,7 +154,7 @@ def _latency(
 
 def restarts(most: int, old: Side | None, new: Side) -> Finding:
     """Judge the workers' restarts by plain counting: each one is a fact, not a sample."""
-    facts = f"{new.restarts:,} worker restarts"
+    facts = plural(new.restarts, "worker restart")
     if old is not None:
         facts += f", the old version {old.restarts:,}"
     if new.restarts <= most:
@@ -163,38 +167,47 @@ def answers(most: float, different: Count, example: str, needed: float) -> Findi
     facts = f"different answers {_share(different)}"
     if different.share <= most / 100 + _ROUNDING:
         return Finding(facts)
-    words = f"more than the {percent(most)} allowed" + (f", like {example}" if example else "")
+    words = f"more than the {percent(most)} allowed"
+    if example:
+        words += f", the first: {example[:LONGEST_EXAMPLE]}"
     return Finding(facts, (Complaint(words, above(different, most / 100) >= needed),))
 
 
 def percent(value: float) -> str:
     """Write percent as people read them: `0.85 %`, `5.2 %`, `72 %`."""
-    digits = 2 if abs(value) < 1 else 1 if abs(value) < 10 else 0  # noqa: PLR2004  three digits at most
+    digits = next((n for least, n in ((10, 0), (1, 1), (0.01, 2)) if abs(value) >= least), 4)
     text = f"{value:,.{digits}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write `1 pod`, `2 pods`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def join(findings: Sequence[str]) -> str:
+    """Return as many findings as fit into a message; of the first one, what fits."""
+    first, *others = findings
+    text = first if len(first) <= LONGEST_MESSAGE else f"{first[: LONGEST_MESSAGE - 1]}…"
+    for each in others:
+        if len(text) + len(each) + 2 > LONGEST_MESSAGE:
+            break
+        text += f"; {each}"
+    return text
 
 
 def _share(count: Count) -> str:
     return f"{percent(count.share * 100)} ({count.hits:,.0f} of {count.total:,.0f})"
 
 
-def _time(ms: float | None) -> str:
+def _quantile(latency: Histogram, quantile: float) -> str:
+    ms = latency.quantile_ms(quantile)
     if ms is None:
         return "unknown"
-    if ms >= 10_000:  # noqa: PLR2004  ten seconds
+    return f"more than {_time(ms)}" if latency.goes_beyond(quantile) else _time(ms)
+
+
+def _time(ms: float) -> str:
+    if ms >= TEN_SECONDS_MS:
         return f"{ms / 1000:,.1f} s"
-    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.3g} ms"  # noqa: PLR2004  three digits
-
-
-def join(findings: Iterable[str]) -> str:
-    """Return as much as fits into a message, whole findings before pieces of one."""
-    text = ""
-    for each in findings:
-        longer = f"{text}; {each}" if text else each
-        if len(longer) > LONGEST_MESSAGE:
-            break
-        text = longer
-    return text
-
-
-LONGEST_MESSAGE = 300
+    return f"{ms:.3g} ms" if ms < HUNDRED_MS else f"{ms:,.0f} ms"

@@ -57,7 +57,7 @@ class Decision:
     canary: Canary | None = None  # the step that is being taken
     mode: Swap = Swap.SIDE_BY_SIDE
     mode_reason: str = ""
-    reboots: int = 0
+    came_up: tuple[str, ...] = ()  # processes that started again where the candidate was
     retold: frozenset[str] = frozenset()  # pods that came up again and wait for the same words
     held: str = ""  # what a person is waited for
     blocked: tuple[Reason, str] | None = None  # what keeps it from coming in at all
@@ -143,8 +143,8 @@ def _in_the_pods(scene: Scene) -> Decision:
         blocked = (choice.blocked or Reason.INSUFFICIENT_MEMORY, choice.why)
         return Decision(standing, Act.HOLD, blocked=blocked)
     base = _base(scene, choice, choice.mode)
-    if base.reboots > MOST_REBOOTS:
-        said = f"{base.reboots} pods came up again while they had it"
+    if len(base.came_up) > MOST_REBOOTS:
+        said = f"containers came up again {len(base.came_up)} times while they had it"
         return _taken_back(scene, Reason.BROUGHT_POD_DOWN, said)
     return _onward(scene, base)
 
@@ -307,6 +307,7 @@ def _come_in(
 def _base(scene: Scene, choice: Choice, mode: Swap) -> Decision:
     standing, before = scene.standing, scene.standing.before.rollout
     again = [pod for pod in scene.members if pod.state.cautious]
+    known = before.came_up if scene.same else ()
     return Decision(
         standing,
         Act.HOLD,
@@ -316,7 +317,7 @@ def _base(scene: Scene, choice: Choice, mode: Swap) -> Decision:
         held_by=tuple(pod.name for pod in scene.fleet.silent),
         mode=mode,
         mode_reason=choice.why,
-        reboots=(before.reboots if scene.same else 0) + len(again),
+        came_up=tuple(sorted({*known, *(pod.state.process_id or pod.name for pod in again)})),
         retold=names(again),
     )
 
@@ -435,7 +436,7 @@ def _kept(decision: Decision) -> Decision:
         decision,
         mode=Swap(before.mode),
         mode_reason=before.mode_reason,
-        reboots=before.reboots,
+        came_up=before.came_up,
     )
 
 

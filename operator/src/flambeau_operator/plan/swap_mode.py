@@ -12,6 +12,8 @@ from flambeau_operator.resources.pod_state import Swap, VersionEntry
 
 ROOM: Final = 1.1
 """How much more than the old version's workers hold must be free for those of the new one."""
+FEWEST_TO_SHARE: Final = 2
+"""Workers of a pod that two versions can have between them: one of each."""
 MIB: Final = 1 << 20
 OUT_OF_MEMORY: Final = frozenset({"OutOfMemory", "InsufficientMemory"})
 """The runtime's words for a version that did not fit."""
@@ -65,15 +67,21 @@ def choose_mode(
         reason = accelerator if short.on_device else Reason.INSUFFICIENT_MEMORY
         return Choice(None, f"mode SideBySide has no room: {short}", reason)
     if wished != "Auto":
-        return Choice(Swap(wished), "the spec says so")
+        return _as_wished(Swap(wished), candidate, fleet)
     if short is None:
         return Choice(Swap.SIDE_BY_SIDE, _why_there_is_room(active, model, fleet.reporters))
     return smaller(candidate, fleet, str(short))
 
 
+def _as_wished(wished: Swap, candidate: VersionEntry, fleet: Fleet) -> Choice:
+    if wished is Swap.WORKER_BY_WORKER and candidate.workers < FEWEST_TO_SHARE:
+        return smaller(candidate, fleet, "mode WorkerByWorker needs workers.min of 2 or more")
+    return Choice(wished, "the spec says so")
+
+
 def smaller(candidate: VersionEntry, fleet: Fleet, why: str) -> Choice:
     """Return the way in that needs no second set of workers."""
-    if candidate.workers > 1:
+    if candidate.workers >= FEWEST_TO_SHARE:
         return Choice(Swap.WORKER_BY_WORKER, why)
     if len(fleet.present) > 1:
         return Choice(

@@ -120,8 +120,8 @@ class RolloutStatus(_Reported):
     """How the candidate comes into the pods."""
     mode_reason: str = ""
     """Why in this way."""
-    reboots: int = 0
-    """How many pods came up again while they had the candidate."""
+    came_up: tuple[str, ...] = ()
+    """Processes that came up again in pods which had the candidate."""
     held: str = ""
     """What it waits for a person to decide, if so."""
     analysis: AnalysisStatus | None = None

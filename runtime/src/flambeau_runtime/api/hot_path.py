@@ -23,6 +23,7 @@ from flambeau_runtime.api.big_body import BigBody
 from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
+from flambeau_runtime.api.parting import has_unread, send_end
 from flambeau_runtime.api.payload import (
     BODILESS,
     CONTINUE,
@@ -58,6 +59,8 @@ HEAD_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 30.0
 BODY_TIMEOUT_S = 300.0
 LINGER_TIMEOUT_S = 5.0
+LAST_CHANCE_S = 0.25
+"""How long a connection is kept at the end for a request that its client may be about to send."""
 TICK_S = 5.0
 
 _MALFORMED = "Invalid HTTP message."
@@ -150,16 +153,32 @@ class HotPath(asyncio.Protocol):
         self._rest = b""
 
     def shutdown(self) -> None:
-        """Close when idle, else after the answer (uvicorn's graceful shutdown)."""
-        if self._state is HEAD and not self._rest:
-            self._transport.close()
+        """Close after the answer, or when nothing is asked (uvicorn's graceful shutdown).
+
+        Who has just connected, or was just answered, may be about to ask: that is waited for.
+        """
         self._ends_at = 0.0
+        if self._is_free:
+            self.close_if_idle(LAST_CHANCE_S)
+            self._loop.call_later(LAST_CHANCE_S, self.shutdown)
 
     def close_if_idle(self, seconds: float) -> None:
-        """Close when nothing was asked for so long."""
-        free = self._state is HEAD and not self._rest and not self._write_paused
-        if free and time.monotonic() - self._since >= seconds:
-            self._transport.close()
+        """Close when nothing was asked for so long, and nothing has come meanwhile."""
+        if not self._is_free or time.monotonic() - self._since < seconds:
+            return
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        if has_unread(descriptor):
+            return
+        if self._transport.get_extra_info("sslcontext") is None:  # TLS has a word of its own
+            send_end(descriptor)
+        self._transport.close()
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether no request has begun, and no answer is on its way."""
+        if self._state is not HEAD or self._rest or self._write_paused:
+            return False
+        return not self._transport.is_closing() and not self._transport.get_write_buffer_size()
 
     def pause_writing(self) -> None:
         """Answer no further request, and hold a stream up, until the client reads."""
@@ -704,6 +723,8 @@ class HotPath(asyncio.Protocol):
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
         successor.data_received(data)
+        if not self._ends_at:
+            successor.shutdown()  # as this one was told
 
 
 def make_protocol(

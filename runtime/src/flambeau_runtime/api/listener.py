@@ -17,12 +17,17 @@ import uvicorn
 from flambeau_runtime.api import asgi
 from flambeau_runtime.api.bounded_http import BoundedHttp
 from flambeau_runtime.api.hot_path import HotPath
+from flambeau_runtime.api.parting import has_unread
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """Longer than the 60 s after which common proxies drop an idle connection: they go first."""
+
+TURNS_OF_ACCEPTING = 5
+"""Turns of a loop from a connection that was accepted to its protocol: four in asyncio's."""
+TURNS_TO_ACCEPT = 1000
 
 
 def bind(key: str, address: Address) -> socket.socket:
@@ -201,7 +206,18 @@ class Listener:
         """Stop accepting, let what was asked be answered, close every connection."""
         if self._is_unix:
             _remove(self._bound)
+        if self._tls is None:
+            await self._take_in()
         await self._server.shutdown(sockets=[self._bound])
+
+    async def _take_in(self) -> None:
+        """Accept who has connected already: closing the socket would reset them."""
+        turns = 0
+        for _ in range(TURNS_TO_ACCEPT):
+            turns = 0 if has_unread(self._bound.fileno()) else turns + 1
+            if turns == TURNS_OF_ACCEPTING:
+                return
+            await asyncio.sleep(0)
 
     def hurry(self) -> None:
         """Let a `close` under way end without waiting for answers."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -35,13 +35,15 @@ class Rule:
     absolute: float = 0.0
     relative: float = 0.0
     ignore: bool = False
+    order: int = 0  # of the rules that fit, the one with the lowest counts
 
 
 def read_rules(shadow: Shadow) -> tuple[Rule, ...]:
     """Return the rules of a shadow; of those that fit a place the first one counts."""
     ignored = [Rule(_steps(path), ignore=True) for path in shadow.ignore]
     tolerated = [Rule(_steps(it.path), it.absolute, it.relative) for it in shadow.tolerances]
-    return (*ignored, *tolerated)
+    rules = (*ignored, *tolerated)
+    return tuple(replace(rule, order=order) for order, rule in enumerate(rules))
 
 
 def _steps(path: str) -> tuple[tuple[bool, Step], ...]:
@@ -65,9 +67,13 @@ class _Place:
     def child(self, *, item: bool, step: Step, real: Any, copy: Any) -> _Place:  # noqa: ANN401  JSON
         depth = len(self.path)
         fitting = tuple(rule for rule in self.rules if _fits(rule, depth, item=item, step=step))
-        arrived = (rule for rule in fitting if len(rule.steps) == depth + 1)
-        rule = self.rule or next(arrived, None)
+        arrived = [rule for rule in fitting if len(rule.steps) == depth + 1]
+        rule = _first((*arrived, self.rule)) if arrived else self.rule
         return _Place((*self.path, (item, step)), real, copy, fitting, rule)
+
+
+def _first(rules: Iterable[Rule | None]) -> Rule | None:
+    return min((it for it in rules if it is not None), key=lambda it: it.order, default=None)
 
 
 def _fits(rule: Rule, depth: int, *, item: bool, step: Step) -> bool:
@@ -114,7 +120,7 @@ class Comparison:
         except orjson.JSONDecodeError:
             self.difference = _bytes_differ(real, copy)
             return
-        whole = next((rule for rule in rules if not rule.steps), None)
+        whole = _first(rule for rule in rules if not rule.steps)
         self._open.append(iter((_Place((), *values, rules, whole),)))
 
     def step(self, places: int) -> bool:
