@@ -27,8 +27,8 @@ from flambeau_operator.resources.pod_state import (
     VersionEntry,
     VersionPhase,
     WarmupEntry,
-    document_to_json,
 )
+from flambeau_operator.resources.pod_state_json import document_to_json
 from flambeau_operator.runtime_client import HttpRuntimeClient, Patience, Signer, base_url
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]

@@ -10,9 +10,8 @@ from flambeau_operator.resources.pod_state import (
     Owner,
     SourceEntry,
     VersionEntry,
-    document_from_json,
-    document_to_json,
 )
+from flambeau_operator.resources.pod_state_json import document_from_json, document_to_json
 from flambeau_runtime.archive.fetch.credentials import FOLDER
 from flambeau_runtime.errors import InvalidDocument
 from flambeau_runtime.serving.desired import Source

@@ -1,204 +1,40 @@
-"""A small pure world of runtimes: documents go in, phases advance when told, pods come and go.
+"""A small pure world: an object, its committed set, and pods that are simulated runtimes.
 
-It does what the runtime promises (the fence, the boot file, one effective default that is always
-ready) and nothing else, so that thousands of histories run in a second.
+Documents go in, phases advance when told, pods come and go, requests flow while time passes; and
+nothing else, so that thousands of histories run in a minute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from flambeau_operator.plan.children import Children
 from flambeau_operator.plan.plan import Plan, make_plan
 from flambeau_operator.resources.deployment_status import Status, status_from_json
 from flambeau_operator.resources.model_deployment import parse
-from flambeau_operator.resources.observed import ChildrenFacts, PodFacts, Snapshot, Trouble
+from flambeau_operator.resources.observed import ChildrenFacts, Snapshot
 from flambeau_operator.resources.pod_state import (
     Document,
-    Failure,
     ModelEntry,
-    ModelState,
-    PodState,
     SourceEntry,
     VersionEntry,
     VersionPhase,
-    VersionState,
-    WorkerCounts,
-    document_from_json,
-    document_to_json,
 )
-from tests.builders import NOON, UID
+from flambeau_operator.resources.pod_state_json import document_from_json, document_to_json
+from tests.builders import NOON
+from tests.controlplane.simulated_runtime import (
+    WELL_BEHAVED,
+    Conduct,
+    FenceBroken,
+    SimulatedPod,
+)
 
-NEXT = {
-    VersionPhase.PENDING: VersionPhase.FETCHING,
-    VersionPhase.FETCHING: VersionPhase.VERIFYING,
-    VersionPhase.VERIFYING: VersionPhase.LOADING,
-    VersionPhase.LOADING: VersionPhase.WARMING,
-    VersionPhase.WARMING: VersionPhase.READY,
-}
-DONE = {VersionPhase.READY, VersionPhase.FAILED}
+__all__ = ["Conduct", "FenceBroken", "SimulatedPod", "World", "entry", "model_entry"]
 
-
-BOOM = Failure("InitializeFailed", "boom", "last line")
-
-
-class FenceBroken(AssertionError):
-    """The operator sent a document that a pod must refuse."""
-
-
-@dataclass
-class Loaded:
-    """One version inside a simulated pod."""
-
-    entry: VersionEntry
-    phase: VersionPhase = VersionPhase.PENDING
-
-    def advance(self, bad: Iterable[str]) -> None:
-        if self.phase is VersionPhase.LOADING and self.entry.source.uri in bad:
-            self.phase = VersionPhase.FAILED
-        self.phase = NEXT.get(self.phase, self.phase)
-
-
-@dataclass
-class SimulatedPod:
-    """One runtime."""
-
-    name: str
-    template_hash: str
-    desired: Document | None = None
-    silent: bool = False
-    silent_passes: int = 0
-    started_at: datetime = NOON - timedelta(hours=1)
-    restarts: int = 0
-    terminating: bool = False
-    running: bool = True
-    workers_to_come: int = 0  # of each version that is ready
-    trouble: Trouble | None = None  # why it does not run
-    failure: Failure = BOOM  # of versions that fail
-    loaded: dict[tuple[str, str], Loaded] = field(default_factory=dict)
-    defaults: dict[str, str | None] = field(default_factory=dict)
-
-    def boot(self, committed: Document | None) -> None:
-        """Start (again): the newer of the kept document and the mounted file."""
-        self.see(committed)
-        self.loaded, self.defaults = {}, {}
-
-    def see(self, committed: Document | None) -> None:
-        """Adopt the mounted file if it is newer."""
-        kept = self.desired
-        if committed and (kept is None or committed.sequence > kept.sequence):
-            self.desired = committed
-
-    def put(self, document: Document) -> None:
-        """Take a document, or refuse it as the fence demands."""
-        document = document_from_json(document_to_json(document))
-        if self.desired and document.sequence <= self.desired.sequence:
-            raise FenceBroken(f"{self.name}: {document.sequence} <= {self.desired.sequence}")
-        self.desired = document
-
-    def advance(self, bad: Iterable[str]) -> None:
-        """Let every version take one step: defaults first, then candidates."""
-        wanted = {
-            (model.name, entry.version): (model, entry)
-            for model in (self.desired.models if self.desired else ())
-            for entry in model.versions
-        }
-        self._switch_defaults()
-        for key, loaded in list(self.loaded.items()):
-            leaves = key not in wanted or wanted[key][1].source != loaded.entry.source
-            if leaves and self.defaults.get(key[0]) != key[1]:
-                del self.loaded[key]
-            elif leaves and key[0] not in {name for name, _ in wanted}:
-                del self.loaded[key], self.defaults[key[0]]
-        settled = self._defaults_settled()
-        for key, (model, entry) in wanted.items():
-            if key not in self.loaded:
-                self.loaded[key] = Loaded(entry)
-            elif model.default == entry.version or settled:
-                loaded = self.loaded[key]
-                if loaded.phase is VersionPhase.FAILED and loaded.entry != entry:
-                    loaded.phase = VersionPhase.PENDING
-                loaded.entry = entry
-                loaded.advance(bad)
-        self._switch_defaults()
-
-    def _switch_defaults(self) -> None:
-        for model in self.desired.models if self.desired else ():
-            loaded = self.loaded.get((model.name, model.default or ""))
-            if loaded and loaded.phase is VersionPhase.READY:
-                self.defaults[model.name] = model.default
-
-    def _defaults_settled(self) -> bool:
-        models = self.desired.models if self.desired else ()
-        found = [self.loaded.get((m.name, m.default)) for m in models if m.default]
-        return all(each is not None and each.phase in DONE for each in found)
-
-    def ready(self) -> bool:
-        """Whether every required model has its wanted default, or still an earlier one."""
-        models = self.desired.models if self.desired else ()
-        return self.desired is not None and all(
-            self.defaults.get(model.name) for model in models if model.required
-        )
-
-    def phase(self, model: str, version: str) -> VersionPhase | None:
-        loaded = self.loaded.get((model, version))
-        return loaded.phase if loaded else None
-
-    def facts(self) -> PodFacts:
-        """What a pass sees of it."""
-        told = None if self.silent or not self.running else self.state()
-        return PodFacts(
-            name=self.name,
-            uid=self.name,
-            owner_uid=UID,
-            template_hash=self.template_hash,
-            running=self.running,
-            terminating=self.terminating,
-            restarts=self.restarts,
-            started_at=self.started_at,
-            state=told,
-            silent_passes=self.silent_passes,
-            trouble=self.trouble,
-        )
-
-    def state(self) -> PodState:
-        names = sorted({model for model, _ in self.loaded})
-        return PodState(
-            desired=self.desired,
-            ready=self.ready(),
-            models=tuple(self._model_state(name) for name in names),
-        )
-
-    def _model_state(self, name: str) -> ModelState:
-        return ModelState(
-            name=name,
-            default=self.defaults.get(name),
-            ready=self.defaults.get(name) is not None,
-            versions=tuple(
-                self._version_state(loaded, self.defaults.get(name) == version)
-                for (model, version), loaded in sorted(self.loaded.items())
-                if model == name
-            ),
-        )
-
-    def _version_state(self, loaded: Loaded, default: bool) -> VersionState:
-        failed = loaded.phase is VersionPhase.FAILED
-        ready = loaded.phase is VersionPhase.READY
-        return VersionState(
-            version=loaded.entry.version,
-            phase=loaded.phase,
-            weight=100 if default else 0,
-            workers=WorkerCounts(
-                wanted=loaded.entry.workers,
-                ready=loaded.entry.workers - self.workers_to_come if ready else 0,
-                starting=self.workers_to_come,
-            ),
-            digest=f"sha256:{loaded.entry.version}",
-            bytes=1000,
-            failure=self.failure if failed else None,
-        )
+CANNOT_LOAD = Conduct(fails_in=VersionPhase.LOADING)
 
 
 @dataclass
@@ -206,7 +42,8 @@ class World:
     """The object as it is stored, the committed set, and the pods."""
 
     body: dict[str, Any]
-    bad: set[str] = field(default_factory=set)
+    bad: set[str] = field(default_factory=set)  # archives that cannot be loaded
+    conduct: dict[str, Conduct] = field(default_factory=dict)  # of archives, if not the best
     status: Status = field(default_factory=Status)
     committed: Document | None = None
     pods: dict[str, SimulatedPod] = field(default_factory=dict)
@@ -215,6 +52,11 @@ class World:
     last: Plan | None = None
     eager: bool = False  # pods see the committed set before the documents reach them
     children: ChildrenFacts = field(default_factory=ChildrenFacts)  # what stands around the pods
+    rate: float = 0.0  # requests per second and model
+    drain_steps: int = 0  # see SimulatedPod
+    limit_bytes: int | None = None
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)  # by model and version
+    lost: int = 0  # requests that found no ready pod
 
     # what happens to it
 
@@ -233,10 +75,34 @@ class World:
         for _ in range(times):
             for name in names or list(self.pods):
                 if name in self.pods and self.pods[name].running:
-                    self.pods[name].advance(self.bad)
+                    self.pods[name].advance(self.conduct_of)
 
     def wait(self, seconds: float) -> None:
+        """Let time pass, in which requests come."""
         self.now += timedelta(seconds=seconds)
+        if self.rate:
+            for model in self.body["spec"]["models"]:
+                self.flow(round(self.rate * seconds), model["name"])
+
+    def flow(self, requests: int, model: str = "classifier") -> None:
+        """Send requests that name no version to the ready pods, as a Service does."""
+        serving = [pod for pod in self.pods.values() if pod.running and pod.ready()]
+        asked = [pod for pod in serving if pod.weights(model)]
+        if not asked:
+            self.lost += requests
+            return
+        for number, pod in enumerate(asked):
+            share = (requests + number) // len(asked)
+            answers = pod.serve(model, share, self.conduct_of)
+            self.answered.update({(model, version): got for version, got in answers.items()})
+            asked_for = [version for version, got in answers.items() if got]
+            sources = [pod.loaded[model, version].entry.source.uri for version in asked_for]
+            if any(self.conduct_of(uri).kills_pod for uri in sources):
+                self.restart(pod.name)
+
+    def conduct_of(self, uri: str) -> Conduct:
+        """Return how the version of an archive behaves."""
+        return CANNOT_LOAD if uri in self.bad else self.conduct.get(uri, WELL_BEHAVED)
 
     def restart(self, name: str) -> None:
         """The container dies and comes back with what is on its disk."""
@@ -250,14 +116,19 @@ class World:
 
     def _start(self, template_hash: str) -> None:
         self.born += 1
-        pod = SimulatedPod(name=f"pod-{self.born:02}", template_hash=template_hash)
+        pod = SimulatedPod(
+            name=f"pod-{self.born:02}",
+            template_hash=template_hash,
+            drain_steps=self.drain_steps,
+            limit_bytes=self.limit_bytes,
+        )
         pod.boot(self.committed)
         self.pods[pod.name] = pod
 
     # what the operator does
 
     def snapshot(self) -> Snapshot:
-        facts = tuple(pod.facts() for pod in self.pods.values())
+        facts = tuple(pod.facts(self.conduct_of) for pod in self.pods.values())
         return Snapshot(pods=facts, committed=self.committed, children=self.children)
 
     def plan(self) -> Plan:
@@ -277,24 +148,25 @@ class World:
     def carry_out(self, plan: Plan) -> None:
         self.status = status_from_json(plan.status.to_json())
         if plan.commit:
-            self.committed = document_from_json(document_to_json(plan.commit))
-            if self.eager:
-                self._show_committed()
+            self.commit(document_from_json(document_to_json(plan.commit)))
         for name, document in plan.documents.items():
             if not self.pods[name].silent:
                 self.pods[name].put(document)
         if plan.applies:
-            self._scale(plan)
+            self.scale(plan.children)
 
-    def _show_committed(self) -> None:
-        for pod in self.pods.values():
-            pod.see(self.committed)
+    def commit(self, document: Document) -> None:
+        """Write what a starting pod boots from."""
+        self.committed = document
+        for pod in self.pods.values() if self.eager else ():
+            pod.see(document)
 
-    def _scale(self, plan: Plan) -> None:
-        wanted, template = plan.children.replicas, plan.children.template.template_hash
+    def scale(self, children: Children) -> None:
+        """Start and stop pods as asked; those of an older template one by one."""
+        wanted, template = children.replicas, children.template.template_hash
         outdated = [pod for pod in self.pods.values() if pod.template_hash != template]
-        for pod in outdated[:1]:
-            if all(p.ready() for p in self.pods.values()):
+        for pod in sorted(outdated, key=lambda pod: pod.ready())[:1]:
+            if not pod.ready() or all(p.ready() for p in self.pods.values()):
                 self.replace(pod.name)
                 list(self.pods.values())[-1].template_hash = template
         while len(self.pods) < wanted:

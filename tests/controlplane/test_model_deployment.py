@@ -27,7 +27,7 @@ def test_the_shortest_deployment_has_the_documented_defaults():
     assert (model.required, model.workers.min, model.batching.max_size) == (True, 1, 1)
     assert model.batching.max_delay_s == 0.1
     assert (model.timeouts.response_s, model.timeouts.startup_s) == (120.0, 300.0)
-    assert spec.rollout.hot.max_unavailable_pods == 1
+    assert spec.rollout.in_pods.max_unavailable_pods == 1
     assert spec.rollout.progress_deadline_s == 3600.0
     assert spec.service.port == 80
     assert spec.disruption.termination_grace_period_s == 150.0
@@ -66,8 +66,8 @@ MODEL = "spec.models[0]"
             id="a field of the API that comes later is called unsupported, not unknown",
         ),
         pytest.param(
-            deployment_body(model_body(workers={"min": 1, "max": 4})),
-            f"{MODEL}.workers.max",
+            deployment_body(model_body(workers={"devicesPerWorker": 2})),
+            f"{MODEL}.workers.devicesPerWorker",
             "is not supported by this version",
             id="and so inside a model",
         ),
@@ -169,10 +169,10 @@ MODEL = "spec.models[0]"
             id="two models of one name",
         ),
         pytest.param(
-            deployment_body(rollout={"strategy": "RollingPods"}),
+            deployment_body(rollout={"strategy": "BlueGreen"}),
             "spec.rollout.strategy",
-            "must be 'Hot'",
-            id="a strategy that comes later",
+            "must be 'Hot' or 'RollingPods'",
+            id="a strategy that nobody knows",
         ),
         pytest.param(
             deployment_body(replicas=2, autoscaling={"hpa": {"max": 4}}),

@@ -14,6 +14,8 @@ from flambeau_operator.resources.pod_state import (
     VersionEntry,
     VersionPhase,
     WarmupEntry,
+)
+from flambeau_operator.resources.pod_state_json import (
     document_from_json,
     document_to_json,
     pod_state_from_json,

@@ -14,8 +14,9 @@ from flambeau_runtime.errors import ModelNotReady
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
 from flambeau_runtime.serving.counters import Counters
-from flambeau_runtime.serving.desired import Document, ModelSpec, Owner, Source, VersionSpec
+from flambeau_runtime.serving.desired import Document, ModelSpec, Owner, Source, Swap, VersionSpec
 from flambeau_runtime.serving.job import Job, Prediction
+from flambeau_runtime.serving.modes import Mode
 from flambeau_runtime.serving.observed import Failure, WorkerCounts
 
 DIGEST = "sha256:" + "0" * 64
@@ -26,14 +27,21 @@ def version(number: str = "1.0", model: str = "vision", **changes) -> VersionSpe
     return VersionSpec(model=model, version=number, **changes)
 
 
-def document(*specs: VersionSpec, default: str | None = "", **changes) -> Document:
+def document(
+    *specs: VersionSpec, default: str | None = "", swap: Swap = Swap.SIDE_BY_SIDE, **changes
+) -> Document:
     """A document with these versions; the first version of each model is its default."""
     models: dict[str, list[VersionSpec]] = {}
     for spec in specs:
         models.setdefault(spec.model, []).append(spec)
     return Document(
         models=tuple(
-            ModelSpec(name, versions[0].version if default == "" else default, tuple(versions))
+            ModelSpec(
+                name,
+                versions[0].version if default == "" else default,
+                tuple(versions),
+                swap=swap,
+            )
             for name, versions in models.items()
         ),
         **changes,
@@ -51,6 +59,8 @@ class FakeLive:
         self.spec = spec
         self.package = package
         self.counters = Counters()
+        self.mode = Mode()
+        self.listens_only = False
         self.ready = 0
         self.broken: Failure | None = None
         self.answered: list[Job] = []
@@ -87,6 +97,10 @@ class FakeLive:
         if self.broken is not None:
             return WorkerCounts(self.spec.workers, 0, 0, self.spec.workers)
         return WorkerCounts(self.spec.workers, self.ready, max(self.spec.workers - self.ready, 0))
+
+    @property
+    def possible(self) -> int:
+        return self.ready
 
     def failure(self) -> Failure | None:
         return self.broken
@@ -125,6 +139,9 @@ class FakeFleet:
         elif spec.version not in self.held:
             asyncio.get_running_loop().call_soon(live.become_ready)
         return live
+
+    def bound(self, capacities) -> None:
+        self.capacities = capacities
 
     async def remove(self, live: FakeLive, timeout_s: float | None = None) -> None:
         live.drained = True

@@ -6,7 +6,6 @@ import pytest
 
 from flambeau_runtime.serving.desired import Batching
 from flambeau_runtime.serving.load import LoadMeter
-from flambeau_runtime.serving.observed import WorkerCounts
 
 
 def live(busy_s=0.0, queued=0, wait_s=0.0, workers=2, batch=4):
@@ -14,7 +13,7 @@ def live(busy_s=0.0, queued=0, wait_s=0.0, workers=2, batch=4):
     return SimpleNamespace(
         busy_seconds=lambda: busy_s,
         queue_wait_s=lambda: wait_s,
-        counts=lambda: WorkerCounts(workers, workers),
+        possible=workers,
         queue=[None] * queued,
         spec=SimpleNamespace(batching=Batching(batch)),
     )

@@ -84,8 +84,10 @@ async def test_state_shows_the_wish_as_written_and_the_facts(managed):
     assert state["observed"] == {
         "ready": True,
         "draining": False,
+        "cautious": False,
         "queueWaitSeconds": 0,
         "saturation": 0,
+        "memory": {"limitBytes": None, "availableBytes": None, "deviceAvailableBytes": None},
         "models": [
             {
                 "name": "vision",
@@ -108,6 +110,7 @@ async def test_state_shows_the_wish_as_written_and_the_facts(managed):
                         "bytes": 10,
                         "fetchedBytes": 10,
                         "lastFailure": None,
+                        "memory": {"workerBytes": 0, "deviceBytes": 0},
                         "counters": {
                             "requests": 0,
                             "errors": 0,
@@ -117,6 +120,7 @@ async def test_state_shows_the_wish_as_written_and_the_facts(managed):
                                 "sumMs": 0,
                             },
                         },
+                        "window": None,
                     }
                 ],
             }

@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from flambeau_runtime.serving.desired import Document, ModelSpec, Source
+from flambeau_runtime.serving.desired import Document, ModelSpec, Source, Swap
 from flambeau_runtime.serving.steps import (
+    ALIVE,
     ARRIVED,
     Apply,
     Facts,
     Fetch,
     Load,
     Retire,
+    SetAway,
     SetDefault,
     Stage,
     VersionFacts,
@@ -167,6 +169,142 @@ def test_plan_steps(wanted, seen, steps):
     assert plan_steps(wanted, seen) == steps
 
 
+FOUR, THREE = replace(ONE, workers=4), replace(ONE, workers=3)
+BY_WORKER = {"swap": Swap.WORKER_BY_WORKER}
+IN_TURNS = {"swap": Swap.RECREATE}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "steps"),
+    [
+        pytest.param(
+            document(THREE, TWO, **BY_WORKER),
+            facts((FOUR, Stage.SERVING)),
+            (Apply(THREE), Fetch(TWO)),
+            id="the document says how many workers each version gets",
+        ),
+        pytest.param(
+            document(replace(TWO, workers=4), **BY_WORKER),
+            facts((FOUR, Stage.SERVING), (TWO, Stage.FETCHED)),
+            (Apply(ONE), Load(replace(TWO, workers=3))),
+            id="a version that nobody wants any more keeps the last worker until the default moved",
+        ),
+        pytest.param(
+            document(replace(TWO, workers=4), **BY_WORKER),
+            facts((ONE, Stage.SERVING), (replace(TWO, workers=3), Stage.SERVING)),
+            (SetDefault("vision", "2.0"), Apply(replace(TWO, workers=4))),
+            id="the default moves to all workers but one",
+        ),
+        pytest.param(
+            document(replace(TWO, workers=4), **BY_WORKER),
+            facts((ONE, Stage.SERVING), (replace(TWO, workers=3), Stage.SERVING), default="2.0"),
+            (Retire("vision", "1.0"), Apply(replace(TWO, workers=4))),
+            id="then the last old worker makes room for the last new one",
+        ),
+        pytest.param(
+            document(replace(ONE, workers=0), TWO, default="2.0"),
+            facts((FOUR, Stage.SERVING), (TWO, Stage.LOADING)),
+            (),
+            id="the version that answers keeps its workers until the wanted default has arrived",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((ONE, Stage.SERVING)),
+            (Fetch(TWO),),
+            id="in turns, the new version is fetched while the old one serves",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((ONE, Stage.SERVING), (TWO, Stage.FAILED)),
+            (),
+            id="what cannot be fetched takes nobody out of the Service",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((ONE, Stage.SERVING), (TWO, Stage.FETCHED)),
+            (SetAway("vision", away=True),),
+            id="then this runtime becomes unready, and nothing else",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((ONE, Stage.SERVING), (TWO, Stage.FETCHED), leaving={"vision": False}),
+            (),
+            id="the old version answers on while Services notice",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((ONE, Stage.SERVING), (TWO, Stage.FETCHED), leaving={"vision": True}),
+            (SetDefault("vision", None),),
+            id="then it answers no longer",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts(
+                (ONE, Stage.SERVING),
+                (TWO, Stage.FETCHED),
+                default=None,
+                leaving={"vision": True},
+            ),
+            (Retire("vision", "1.0"),),
+            id="and goes",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts(
+                (ONE, Stage.DRAINING),
+                (TWO, Stage.FETCHED),
+                default=None,
+                leaving={"vision": True},
+            ),
+            (),
+            id="the new version waits until nothing of the old one is left",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((TWO, Stage.FETCHED), default=None, leaving={"vision": True}),
+            (Load(TWO),),
+            id="then it is loaded",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((TWO, Stage.SERVING), default=None, leaving={"vision": True}),
+            (SetDefault("vision", "2.0"),),
+            id="and once it is warm it answers",
+        ),
+        pytest.param(
+            document(TWO, **IN_TURNS),
+            facts((TWO, Stage.SERVING), default="2.0", leaving={"vision": True}),
+            (SetAway("vision", away=False),),
+            id="and this runtime is ready again",
+        ),
+        pytest.param(
+            document(ONE, **IN_TURNS),
+            facts((ONE, Stage.SERVING), (TWO, Stage.FETCHED), leaving={"vision": False}),
+            (SetAway("vision", away=False), Retire("vision", "2.0")),
+            id="who changes his mind in time loses nothing",
+        ),
+        pytest.param(
+            document(ONE, **IN_TURNS),
+            facts((TWO, Stage.FAILED), default=None, leaving={"vision": True}),
+            (Retire("vision", "2.0"), Fetch(ONE)),
+            id="a new version that failed makes way for the old one, which comes back unseen",
+        ),
+        pytest.param(
+            document(TWO, **BY_WORKER),
+            facts((ONE, Stage.SERVING), (TWO, Stage.FETCHED)),
+            (SetAway("vision", away=True),),
+            id="one worker cannot be exchanged worker by worker: the versions take turns",
+        ),
+    ],
+)
+def test_plan_steps_of_a_swap_without_room(wanted, seen, steps):
+    assert without_order(plan_steps(wanted, seen)) == without_order(steps)
+
+
+def without_order(steps):
+    return sorted(map(repr, steps))
+
+
 def test_a_failed_version_is_tried_again_when_its_time_has_come():
     seen = Facts({("vision", "1.0"): VersionFacts(Stage.FAILED, ONE, retry_due=True)})
     assert plan_steps(document(ONE), seen) == (Fetch(ONE),)
@@ -206,7 +344,7 @@ def documents(draw) -> Document:
         specs = draw(st.lists(VERSIONS, min_size=1, max_size=3, unique_by=lambda it: it.version))
         default = draw(st.sampled_from([None, *(spec.version for spec in specs)]))
         versions = tuple(replace(spec, model=name) for spec in specs)
-        models.append(ModelSpec(name, default, versions))
+        models.append(ModelSpec(name, default, versions, swap=draw(st.sampled_from(Swap))))
     return Document(models=tuple(models))
 
 
@@ -224,13 +362,17 @@ def worlds(draw) -> Facts:
         },
         defaults,
         draw(st.booleans()),
+        draw(st.dictionaries(st.sampled_from(["a", "b"]), st.booleans())),
     )
 
 
 def carried_out(seen: Facts, step) -> Facts:
     """The facts after one step, as the converger carries it out."""
-    versions, defaults = dict(seen.versions), dict(seen.defaults)
+    versions, defaults, leaving = dict(seen.versions), dict(seen.defaults), dict(seen.leaving)
     match step:
+        case SetAway(model, away):
+            leaving.pop(model, None)
+            leaving |= {model: False} if away else {}
         case SetDefault(model, None):
             defaults.pop(model, None)
         case SetDefault(model, number):
@@ -246,7 +388,7 @@ def carried_out(seen: Facts, step) -> Facts:
             if type(step) is Apply and fact.stage in ARRIVED:
                 stage = Stage.SERVING if spec.workers else Stage.RESTING
             versions[spec.model, spec.version] = replace(fact, spec=spec, stage=stage)
-    return Facts(versions, defaults, seen.cautious)
+    return Facts(versions, defaults, seen.cautious, leaving)
 
 
 ONWARD = {
@@ -268,7 +410,7 @@ def time_passed(seen: Facts, misfortune) -> Facts:
             versions[key] = replace(fact, stage=Stage.FAILED)
         else:
             versions[key] = replace(fact, stage=ONWARD.get(fact.stage, fact.stage))
-    return Facts(versions, seen.defaults, seen.cautious)
+    return Facts(versions, seen.defaults, seen.cautious, dict.fromkeys(seen.leaving, True))
 
 
 @settings(max_examples=300)
@@ -289,6 +431,23 @@ def test_from_any_state_the_answers_reach_the_wish_and_then_there_are_none(wante
     }
     assert {fact.stage for fact in seen.versions.values()} <= ARRIVED
     assert seen.defaults == {it.name: it.default for it in wanted.models if it.default is not None}
+    assert seen.leaving == {}
+
+
+@settings(max_examples=300)
+@given(documents(), worlds())
+def test_a_version_that_takes_its_turn_is_loaded_only_when_nothing_of_the_others_is_left(
+    wanted, seen
+):
+    models = {model.name: model for model in wanted.models}
+    for step in plan_steps(wanted, seen):
+        if not isinstance(step, Load) or models[step.spec.model].swap is not Swap.RECREATE:
+            continue
+        kept = {spec.version for spec in models[step.spec.model].versions}
+        assert not any(
+            name == step.spec.model and version not in kept and fact.stage in ALIVE
+            for (name, version), fact in seen.versions.items()
+        )
 
 
 @settings(max_examples=300)

@@ -22,7 +22,7 @@ class Served:
         self.live, self.port, self.folder = live, port, folder
         self.opened = []
 
-    def route(self, _name, _version):
+    def route(self, _name, _version, _headers=None, _arena=None):
         return self.live
 
     @property

@@ -60,7 +60,7 @@ class Line:
         self.ends = []
         self.processes = []
 
-    def route(self, _name, _version):
+    def route(self, _name, _version, _headers=None, _arena=None):
         return self
 
     async def start_worker(self):

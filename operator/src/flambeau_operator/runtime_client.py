@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flambeau_operator.doors import Pod
 from flambeau_operator.errors import Refused, Silent
-from flambeau_operator.resources import pod_state
+from flambeau_operator.resources import pod_state_json
 from flambeau_operator.resources.pod_state import Document, PodState
 
 log = logging.getLogger(__name__)
@@ -108,13 +108,13 @@ class HttpRuntimeClient:
         tries = self._patience.tries if pod.ready else 1
         answer = await self._call(pod, "GET", f"/state{query}", wait_s=wait_s, tries=tries)
         try:
-            return pod_state.pod_state_from_json(answer)
+            return pod_state_json.pod_state_from_json(answer)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise Silent(f"{pod.name}: its state is not readable: {error}") from error
 
     async def put_state(self, pod: Pod, document: Document) -> None:
         """See `doors.RuntimeClient`."""
-        body = json.dumps(pod_state.document_to_json(document), separators=(",", ":")).encode()
+        body = json.dumps(pod_state_json.document_to_json(document), separators=(",", ":")).encode()
         await self._call(pod, "PUT", "/state", body)
 
     async def drain(self, pod: Pod) -> None:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from flambeau_runtime import serve
-from flambeau_runtime.commands import cache, config_properties, property_values
+from flambeau_runtime.commands import cache, config_properties, memory_limit, property_values
 from flambeau_runtime.commands.devices import count_devices
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address, Authorisation, Managed, Settings
@@ -113,6 +113,13 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
         help="after that, let what was asked be answered for so many seconds (default 60)",
     )
     parser.add_argument(
+        "--swap-delay",
+        type=float,
+        metavar="S",
+        help="where a version has to go before the next one comes, be not ready but answer on for"
+        " so many seconds first (default: the drain delay, at least 5)",
+    )
+    parser.add_argument(
         "--disable-token-auth", action="store_true", help="let every caller manage models"
     )
     parser.add_argument(
@@ -134,6 +141,7 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     settings = config_properties.apply(Settings(), path, environ, devices)
     settings = _with_flags(settings, arguments)
     settings = cache.apply(settings, arguments.cache, environ)
+    settings = memory_limit.apply(settings, environ)
     if settings.model_store is not None and not settings.model_store.is_dir():
         raise InvalidSettings(
             f"--model-store {settings.model_store}: there is no such directory; create it, or name"
@@ -154,13 +162,24 @@ def _with_flags(settings: Settings, arguments: argparse.Namespace) -> Settings:
         changes["load_models"] = property_values.load_models(",".join(arguments.models))
     if arguments.state_dir:
         changes["state_dir"] = Path(arguments.state_dir).resolve()
-    limits = {"drain_delay_s": arguments.drain_delay, "drain_timeout_s": arguments.drain_timeout}
+    limits = {
+        "drain_delay_s": arguments.drain_delay,
+        "drain_timeout_s": arguments.drain_timeout,
+        "swap_delay_s": _swap_delay_s(settings, arguments),
+    }
     if given_limits := {name: value for name, value in limits.items() if value is not None}:
         changes["limits"] = replace(settings.limits, **given_limits)
     if arguments.disable_token_auth:
         changes["authorisation"] = Authorisation.OFF
     changes["managed"] = _managed(arguments)
     return replace(settings, **changes)  # type: ignore[arg-type]  # every key is a field's name
+
+
+def _swap_delay_s(settings: Settings, arguments: argparse.Namespace) -> float:
+    """Return what was said, else at least as long as Services have at the end of a pod."""
+    if arguments.swap_delay is not None:
+        return float(arguments.swap_delay)
+    return max(settings.limits.swap_delay_s, arguments.drain_delay or 0.0)
 
 
 def _address(flag: str, value: str) -> Address:

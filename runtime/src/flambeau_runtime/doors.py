@@ -169,9 +169,9 @@ class Doors:
             extra = dict.fromkeys(sorted(roles), listener.target)
             log.info("listening for gRPC", extra=extra)
 
-    def ask_to_leave(self) -> None:
-        """Have every answered prediction close its connection."""
-        self._protocol.door.draining = True
+    def ask_to_leave(self, *, away: bool = True) -> None:
+        """Have every answered prediction close its connection; not `away`: let it stay open."""
+        self._protocol.door.draining = away
 
     def close_idle(self) -> None:
         """Close the connections for predictions that lie idle."""
@@ -205,7 +205,9 @@ def _make_apps(parts: Parts, gate: InferenceGate | None) -> dict[str, asgi.App]:
     state_gate = make_state_gate(parts.settings, parts.keys, parts.accepted)
     return {
         "inference": inference.make_inference_app(parts.catalogue, gate),
-        "state": state.make_state_app(parts.catalogue, state_gate, parts.accepted),
+        "state": state.make_state_app(
+            parts.catalogue, state_gate, parts.accepted, parts.memory_meter
+        ),
         "management": asgi.MadeWhenCalled(lambda: _management_app(parts)),
         "metrics": asgi.MadeWhenCalled(lambda: _metrics_app(parts)),
     }
@@ -259,6 +261,7 @@ def _metrics_app(parts: Parts) -> asgi.App:
 
     from flambeau_runtime.api.machine import Machine, make_look  # noqa: PLC0415
     from flambeau_runtime.api.metrics import RuntimeCollector, make_metrics_app  # noqa: PLC0415
+    from flambeau_runtime.api.saturation import SaturationCollector  # noqa: PLC0415
 
     settings, recorder = parts.settings, parts.telemetry.recorder
     registry = CollectorRegistry()
@@ -266,6 +269,7 @@ def _metrics_app(parts: Parts) -> asgi.App:
     if settings.metrics_page and settings.metrics_mode is not MetricsMode.LOG:
         registry.register(machine)  # first: what it finds may be shown by the other
         registry.register(RuntimeCollector(parts.telemetry, recorder))
+        registry.register(SaturationCollector(lambda: tuple(parts.catalogue.lives())))
     return make_metrics_app(registry, machine.read, lambda: parts.supervisor.settle(SETTLING_S))
 
 

@@ -12,12 +12,14 @@ from flambeau_runtime.archive.environments import Environments
 from flambeau_runtime.archive.store import Around, Store
 from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.converge import Converger
+from flambeau_runtime.serving.memory_meter import MemoryMeter
 from flambeau_runtime.serving.start_models import (
     StartModels,
     count_start_workers,
     has_start_models,
 )
 from flambeau_runtime.serving.supervisor import Supervisor, without_hidden
+from flambeau_runtime.serving.upkeep import Upkeep
 from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import Telemetry, VersionMetrics
 
@@ -31,6 +33,7 @@ class Parts:
     catalogue: Catalogue
     store: Store
     supervisor: Supervisor
+    memory_meter: MemoryMeter
     converger: Converger
     start_models: StartModels
     accepted: state.Documents | None
@@ -47,7 +50,17 @@ async def build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack)
     supervisor = Supervisor(settings, telemetry)
     supervisor.expected_workers = count_start_workers(settings)
     await stack.enter_async_context(supervisor)
-    converger = await stack.enter_async_context(Converger(catalogue, supervisor, store))
+    meter = MemoryMeter(supervisor, settings.memory_limit_bytes, settings.devices)
+    await stack.enter_async_context(Upkeep(catalogue, meter))
+    converger = await stack.enter_async_context(
+        Converger(
+            catalogue,
+            supervisor,
+            store,
+            swap_delay_s=settings.limits.swap_delay_s,
+            shortage=meter.shortage,
+        )
+    )
     accepted = await _accept_documents(settings, converger, stack)
     keys = make_keys(settings)
     if keys is not None:
@@ -59,6 +72,7 @@ async def build(settings: Settings, telemetry: Telemetry, stack: AsyncExitStack)
         catalogue,
         store,
         supervisor,
+        meter,
         converger,
         start_models,
         accepted,
@@ -103,11 +117,13 @@ def _version_metrics(catalogue: Catalogue) -> list[VersionMetrics]:
             model=live.spec.model,
             version=live.spec.version,
             errors=live.counters.errors,
-            latency=live.counters.latency,
+            latency=live.counters.latency.coarse(),
             queue=live.counters.queue,
-            queue_wait_ms=live.queue_wait_s() * 1000,
-            batch_ms=live.queue.policy.batch_s * 1000,
+            queue_wait_ms=0.0 if live.listens_only else live.queue_wait_s() * 1000,
+            batch_ms=0.0 if live.listens_only else live.queue.policy.batch_s * 1000,
             workers=live.counts().ready,
+            weight=catalogue.weight(live.spec.model, live.spec.version),
+            copies=live.counters.copies if live.listens_only else None,
         )
         for live in catalogue.lives()
     ]

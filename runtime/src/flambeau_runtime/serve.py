@@ -90,7 +90,7 @@ async def serve(
             async with asyncio.TaskGroup() as tasks:
                 meanwhile = (
                     tasks.create_task(_start(parts, doors, on_started)),
-                    tasks.create_task(_ask_to_leave_once_draining(parts.catalogue, doors)),
+                    tasks.create_task(_ask_to_leave_while_away(parts.catalogue, doors)),
                     tasks.create_task(watch_machine(parts)),
                 )
                 await signals.stop.wait()
@@ -140,10 +140,18 @@ def _listening_file(folder: Path, urls: Urls) -> Iterator[None]:
 # the end
 
 
-async def _ask_to_leave_once_draining(catalogue: Catalogue, doors: Doors) -> None:
-    """Watch for `POST /drain`: from then on every answer closes its connection."""
+async def _ask_to_leave_while_away(catalogue: Catalogue, doors: Doors) -> None:
+    """Have every answer close its connection from `POST /drain` on, and during a swap.
+
+    A Service that has taken this runtime out sends no new connections; those that exist would go
+    on asking it while it has no version to answer with.
+    """
     while not catalogue.draining:
-        await catalogue.wait_changed(catalogue.revision, LOOK_AGAIN_S)
+        away = bool(catalogue.leaving)
+        doors.ask_to_leave(away=away)
+        if away:
+            doors.close_idle()
+        await catalogue.wait_changed(catalogue.revision, IDLE_S / 2 if away else LOOK_AGAIN_S)
     doors.ask_to_leave()
 
 

@@ -98,6 +98,7 @@ class Limits:
     drain_delay_s: float = (
         0.0  # keep accepting this long after SIGTERM, while endpoints are removed
     )
+    swap_delay_s: float = 5.0  # the same where a swap takes this runtime out of its Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class Settings:
     sequence_start_header: str = "ts_request_sequence_start"
     sequence_end_header: str = "ts_request_sequence_end"
     managed: Managed | None = None
+    memory_limit_bytes: int | None = None  # declared, where no control group sets one
     log_dir: Path | None = None  # torchserve's files; None: JSON lines on stdout
     introduction: str = ""  # what the configuration says in the whole, to be logged once
     warnings: tuple[str, ...] = ()  # what was odd in the configuration, to be logged once

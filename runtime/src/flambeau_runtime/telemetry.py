@@ -46,6 +46,34 @@ class HistogramFacts(Protocol):
         """Upper bounds in milliseconds, ascending."""
 
 
+class CopyFacts(Protocol):
+    """What a version did with copies of another version's requests, as its shadow."""
+
+    @property
+    def answered(self) -> int:
+        """How many it answered, well or badly."""
+
+    @property
+    def errors(self) -> int:
+        """How many of those badly."""
+
+    @property
+    def dropped(self) -> int:
+        """How many were never sent, because it had no room."""
+
+    @property
+    def compared(self) -> int:
+        """How many of its answers were held against the real ones."""
+
+    @property
+    def different(self) -> int:
+        """How many of those were others."""
+
+    @property
+    def latency(self) -> HistogramFacts:
+        """From its copy to its answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionMetrics:
     """The numbers of one model version at one moment."""
@@ -58,6 +86,8 @@ class VersionMetrics:
     queue_wait_ms: float  # of the oldest job that waits now
     batch_ms: float  # from sending a batch to its answer, lately
     workers: int
+    weight: int = 100  # percent of the requests that name no version
+    copies: CopyFacts | None = None  # of another version's requests; None: it is no shadow
 
 
 class Telemetry:

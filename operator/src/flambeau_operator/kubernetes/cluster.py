@@ -26,7 +26,8 @@ from flambeau_operator.plan.without_effect import on_kubernetes
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.model_deployment import parse
 from flambeau_operator.resources.observed import ChildrenFacts
-from flambeau_operator.resources.pod_state import Document, document_from_json, document_to_json
+from flambeau_operator.resources.pod_state import Document
+from flambeau_operator.resources.pod_state_json import document_from_json, document_to_json
 
 log = logging.getLogger(__name__)
 

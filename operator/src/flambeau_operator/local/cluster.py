@@ -26,11 +26,8 @@ from flambeau_operator.plan.without_effect import on_one_machine
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.model_deployment import parse
 from flambeau_operator.resources.observed import Autoscaler, ChildrenFacts
-from flambeau_operator.resources.pod_state import (
-    Document,
-    document_from_json,
-    document_to_json,
-)
+from flambeau_operator.resources.pod_state import Document
+from flambeau_operator.resources.pod_state_json import document_from_json, document_to_json
 
 RUNTIME: Final = (sys.executable, "-m", "flambeau_runtime")
 CLOSE_GRACE_S: Final = 30.0  # at most, when all of it ends
@@ -158,6 +155,19 @@ class LocalCluster:
         self._events.pop(key, None)
         self._objects.delete(key)
         self._changed(key)
+
+    def patch(
+        self, ref: Ref, annotations: Mapping[str, str | None], paused: bool | None
+    ) -> Mapping[str, Any]:
+        """Set annotations and whether rollouts pause, beside the file; return the new object.
+
+        Raises:
+            Conflict: the object of this uid is gone.
+            Unavailable: the folder cannot be written.
+        """
+        held = self._objects.patch(ref, annotations, paused)
+        self._changed(ref.key)
+        return held
 
     def applied(self) -> tuple[Key, ...]:
         """Return what was applied, in that order."""

@@ -11,7 +11,8 @@ from flambeau_operator.names import versioned
 from flambeau_operator.plan import patch
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.conditions import Reason
-from flambeau_operator.resources.pod_state import Document, document_to_json
+from flambeau_operator.resources.pod_state import Document
+from flambeau_operator.resources.pod_state_json import document_to_json
 
 LARGEST_DOCUMENT = 900 * 1024  # bytes of JSON; a ConfigMap holds 1 MiB
 

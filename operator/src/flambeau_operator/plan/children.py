@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from flambeau_operator.plan.entries import spec_hash
 from flambeau_operator.resources.autoscaling import HorizontalPodAutoscaling
 from flambeau_operator.resources.model_deployment import ModelDeployment, Runtime, Spec
+from flambeau_operator.resources.pod_state import ModelEntry
 from flambeau_operator.resources.wish import Wish
 
 
@@ -54,12 +56,18 @@ class Children:
         return self.autoscaler.max if self.autoscaler else wished
 
 
-def desired_children(deployment: ModelDeployment, running: int | None = None) -> Children:
+def desired_children(
+    deployment: ModelDeployment,
+    running: int | None = None,
+    committed: Sequence[ModelEntry] = (),
+) -> Children:
     """Return what must exist for this ModelDeployment.
 
     Args:
         deployment: the wish.
         running: the pods that are asked for at the moment; None while nothing asks for any.
+        committed: what a starting pod loads: with strategy RollingPods, other versions are a reason
+            to replace the pods.
     """
     spec = deployment.spec
     return Children(
@@ -69,7 +77,7 @@ def desired_children(deployment: ModelDeployment, running: int | None = None) ->
         template=PodTemplate(
             runtime_config=spec.runtime.config,
             owner_uid=deployment.metadata.uid,
-            template_hash=template_hash(deployment),
+            template_hash=template_hash(deployment, committed),
         ),
         service_port=spec.service.port,
         termination_grace_s=spec.disruption.termination_grace_period_s,
@@ -77,7 +85,7 @@ def desired_children(deployment: ModelDeployment, running: int | None = None) ->
     )
 
 
-def template_hash(deployment: ModelDeployment) -> str:
+def template_hash(deployment: ModelDeployment, committed: Sequence[ModelEntry] = ()) -> str:
     """Identify what pods are started with: what a user wrote, never what our release adds.
 
     What has its default is left out, so that a later release may add fields and no pod rolls.
@@ -94,6 +102,12 @@ def template_hash(deployment: ModelDeployment) -> str:
         "disruption": _written(spec.disruption, without={"pod_disruption_budget"}),
         "podTemplate": spec.pod_template,
     }
+    if spec.rollout.strategy == "RollingPods":
+        parts["models"] = sorted(
+            [model.name, spec_hash(entry)]
+            for model in committed
+            if (entry := model.version(model.default))
+        )
     inputs = {"config": spec.runtime.config, **{key: part for key, part in parts.items() if part}}
     return _hash(inputs)
 

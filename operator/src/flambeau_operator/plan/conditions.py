@@ -14,6 +14,7 @@ from flambeau_operator.plan.standing import Standing
 from flambeau_operator.resources.conditions import ConditionType, Reason
 from flambeau_operator.resources.deployment_status import (
     Condition,
+    LastFailure,
     ModelPhase,
     ModelStatus,
     Status,
@@ -87,7 +88,8 @@ def _rolled_out(
     findings: Findings, models: Sequence[ModelStatus], stalled: Finding | None
 ) -> Finding:
     kind = ConditionType.ROLLED_OUT
-    if findings.rolled_out:
+    # What a pipeline waits for: never beside Stalled, which others take for failed.
+    if findings.rolled_out and not stalled:
         return Finding(kind, "True", Reason.ROLLED_OUT, "every pod has what the spec asks for")
     reconciling = stalled or _progress(findings, models, stalled)
     if reconciling is None:
@@ -102,6 +104,8 @@ def _progress(
     if findings.fleet.unreachable:
         return _waiting_for_pods(findings)
     paused, moving = findings.deployment.spec.rollout.paused, findings.moving
+    if moving and moving.blocked:
+        return Finding(ConditionType.STALLED, "True", *moving.blocked)
     if moving and not paused:
         return _reconciling(*_rollout_words(findings, moving))
     if stalled:
@@ -149,12 +153,21 @@ def _stalled(findings: Findings, models: Sequence[ModelStatus]) -> Finding | Non
     for standing in findings.taken_back:
         if reason_and_message := _taken_back(standing, models, findings):
             return Finding(kind, "True", *reason_and_message)
+    for standing in findings.refused_others:
+        name = versioned(standing.name, standing.target.version)
+        told = _last_failure(standing, models)
+        said = f"{told.reason}: {told.message}" if told else "it failed before"
+        return Finding(kind, "True", Reason.ROLLED_BACK, f"{name} was taken back: {said}")
     failed = _failed_model(findings, models)
     if failed and not findings.hands_off:
         return Finding(kind, "True", *failed)
     if findings.observe_only and not findings.rolled_out:
         return Finding(kind, "True", Reason.RECONCILE_DISABLED, surroundings.NOTHING_IS_CHANGED)
     return None
+
+
+def _last_failure(standing: Standing, models: Sequence[ModelStatus]) -> LastFailure | None:
+    return next(each.rollout.last_failure for each in models if each.name == standing.name)
 
 
 def _failed_model(findings: Findings, models: Sequence[ModelStatus]) -> tuple[str, str] | None:
@@ -173,7 +186,7 @@ def _failed_model(findings: Findings, models: Sequence[ModelStatus]) -> tuple[st
 def _taken_back(
     standing: Standing, models: Sequence[ModelStatus], findings: Findings
 ) -> tuple[str, str] | None:
-    failure = next(each.rollout.last_failure for each in models if each.name == standing.name)
+    failure = _last_failure(standing, models)
     name = versioned(standing.name, standing.target.version)
     if failure is None:
         return Reason.ROLLED_BACK, f"{name} failed before"
@@ -181,6 +194,8 @@ def _taken_back(
         return Reason.PROGRESS_DEADLINE_EXCEEDED, f"{failure.message} (pod {failure.pod})"
     message = surroundings.with_secret(failure.reason, failure.message, standing.model, findings)
     said = f"{failure.reason}: {message}"
+    if not failure.pod:
+        return Reason.ROLLED_BACK, f"{name} was taken back, {said}"
     return Reason.ROLLED_BACK, f"{name} was taken back, pod {failure.pod} says {said}"
 
 
@@ -221,6 +236,13 @@ def _rollout_words(findings: Findings, decision: Decision) -> tuple[str, str]:
     silent = f", silent: {', '.join(decision.held_by)}" if decision.held_by else ""
     present = len(findings.fleet.present)
     words = f"{name}: ready in {decision.proven} of {present} pods{silent}"
+    if decision.held:
+        return Reason.ANALYSIS_INCONCLUSIVE, f"{name} waits for a decision: {decision.held}"
+    if canary := decision.canary:
+        steps = findings.deployment.spec.rollout.in_pods.steps or ()
+        words += f", step {canary.index + 1} of {len(steps)} ({canary.step.weight} %)"
+        if canary.analysis:
+            words += f": {canary.analysis.message}"
     return Reason.ROLLOUT_IN_PROGRESS, surroundings.with_troubles(words, findings)
 
 

@@ -8,7 +8,12 @@ from typing import Literal
 
 from flambeau_operator.names import versioned
 from flambeau_operator.resources.conditions import ConditionType, Reason
-from flambeau_operator.resources.deployment_status import ModelPhase, ModelStatus, Status
+from flambeau_operator.resources.deployment_status import (
+    ModelPhase,
+    ModelStatus,
+    RolloutStatus,
+    Status,
+)
 
 LONGEST_NOTE = 1024  # characters; Kubernetes refuses more
 
@@ -36,17 +41,41 @@ def _of_models(before: Status, after: Status) -> Iterator[Event]:
 def _of_model(before: ModelStatus, after: ModelStatus) -> Iterator[Event]:
     target = versioned(after.name, after.target_version or "")
     if after.rollout.spec_hash and after.rollout.spec_hash != before.rollout.spec_hash:
-        yield Event("Normal", "RolloutStarted", f"{target} comes in")
+        how = f" {after.rollout.mode}: {after.rollout.mode_reason}" if after.rollout.mode else ""
+        name = versioned(after.name, after.rollout.candidate or after.target_version or "")
+        yield Event("Normal", "RolloutStarted", f"{name} comes in{how}")
+    yield from _of_steps(target, before.rollout, after.rollout)
     failure = after.rollout.last_failure
     if failure and after.rollout.failed_hash != before.rollout.failed_hash:
         deadline = failure.reason == Reason.PROGRESS_DEADLINE_EXCEEDED
         reason = Reason.PROGRESS_DEADLINE_EXCEEDED if deadline else Reason.ROLLED_BACK
-        said = f"pod {failure.pod}: {failure.reason}: {failure.message}"
+        where = f"pod {failure.pod}: " if failure.pod else ""
+        said = f"{where}{failure.reason}: {failure.message}"
         yield Event("Warning", str(reason), f"{target} was taken back, {said}")
+    beside = set(after.rollout.failed_others) - set(before.rollout.failed_others)
+    if failure and beside:
+        name = versioned(after.name, before.rollout.candidate or "a version beside it")
+        said = f"{failure.reason}: {failure.message}"
+        yield Event("Warning", str(Reason.ROLLED_BACK), f"{name} was taken back, {said}")
     if after.active_version and after.active_version != before.active_version:
-        yield Event("Normal", "Serving", f"{versioned(after.name, after.active_version)} serves")
+        found = after.rollout.analysis
+        said = f": {found.message}" if found and found.verdict == "Passed" else ""
+        name = versioned(after.name, after.active_version)
+        yield Event("Normal", "Serving", f"{name} serves{said}")
     if after.phase is ModelPhase.FAILED and before.phase is not ModelPhase.FAILED:
         yield Event("Warning", str(Reason.MODEL_FAILED), f"{target} failed")
+
+
+def _of_steps(target: str, before: RolloutStatus, after: RolloutStatus) -> Iterator[Event]:
+    same = before.spec_hash == after.spec_hash
+    if after.step is not None and not (same and before.step == after.step):
+        said = after.analysis.message if same and after.analysis else ""
+        told = f"{target} takes step {after.step + 1}"
+        yield Event("Normal", "StepStarted", f"{told}, {said}" if said else told)
+    if after.mode and after.spec_hash and same and before.mode != after.mode:
+        yield Event("Normal", "SwapMode", f"{target} comes in {after.mode}: {after.mode_reason}")
+    if after.held and not before.held:
+        yield Event("Warning", str(Reason.ANALYSIS_INCONCLUSIVE), f"{target} waits: {after.held}")
 
 
 def _of_conditions(before: Status, after: Status) -> Iterator[Event]:

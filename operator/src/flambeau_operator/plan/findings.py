@@ -8,7 +8,7 @@ from datetime import datetime
 from flambeau_operator.plan.checks import Violation
 from flambeau_operator.plan.fleet import Fleet
 from flambeau_operator.plan.ownership import conflict_name
-from flambeau_operator.plan.rollout import Decision, Step
+from flambeau_operator.plan.rollout import Act, Decision
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.model_deployment import ModelDeployment
 from flambeau_operator.resources.observed import ChildrenFacts, PodFacts
@@ -27,7 +27,9 @@ class Findings:
     deployment: ModelDeployment
     fleet: Fleet
     standings: tuple[Standing, ...]
+    others: tuple[Standing, ...]  # of the versions of splits and shadows
     decision: Decision | None  # about the one model that rolls, if one does
+    reverts: tuple[Decision, ...]  # models that go back to the version before
     committed: tuple[ModelEntry, ...]  # as it is after this pass
     writes: bool  # whether this pass commits something or PUTs a document
     hands_off: bool  # no pod answers: nothing is changed
@@ -48,17 +50,22 @@ class Findings:
         return sum(pod.ready for pod in self.fleet.present)
 
     def about(self, standing: Standing) -> Decision | None:
-        """Return what was decided about this model, if it is the one that rolls."""
-        return self.decision if self.decision and self.decision.standing is standing else None
+        """Return what was decided about this model, if it is one that moves."""
+        known = [*self.reverts, *([self.decision] if self.decision else ())]
+        return next((each for each in known if each.standing.name == standing.name), None)
 
-    def step(self, standing: Standing) -> Step | None:
-        """Return the step this model takes in this pass, if it is the one that rolls."""
+    def act(self, standing: Standing) -> Act | None:
+        """Return what this model does in this pass, if it is one that moves."""
         decision = self.about(standing)
-        return decision.step if decision else None
+        return decision.act if decision else None
+
+    def model(self, standing: Standing) -> ModelEntry | None:
+        """Return what is committed of a model, as it is after this pass."""
+        return next((each for each in self.committed if each.name == standing.name), None)
 
     def active(self, standing: Standing) -> VersionEntry | None:
         """Return the committed entry of a model, as it is after this pass."""
-        model = next((each for each in self.committed if each.name == standing.name), None)
+        model = self.model(standing)
         return model.version(model.default) if model else None
 
     def serves_everywhere(self, standing: Standing) -> bool:
@@ -78,6 +85,7 @@ class Findings:
     def rolled_out(self) -> bool:
         """Whether this generation's versions and settings are in every pod, and all are asked."""
         everywhere = all(self.serves_everywhere(each) for each in self.standings)
+        everywhere = everywhere and all(each.kind is Kind.SETTLED for each in self.others)
         all_here = self.fleet.settled and self.ready_pods >= self.pods_wanted
         complete = (all_here and not self.children.rolling) or self.pods_wanted == 0
         return complete and everywhere and not self.writes and not self.hands_off
@@ -95,21 +103,37 @@ class Findings:
     @property
     def moving(self) -> Decision | None:
         """The rollout that is under way, or waits for something; not one that is taken back."""
-        going_back = self.decision is not None and self.decision.step is Step.ROLL_BACK
+        going_back = self.decision is not None and self.decision.act is Act.ROLL_BACK
         return None if going_back else self.decision
 
     @property
     def taken_back(self) -> tuple[Standing, ...]:
         """The models whose target failed and is not tried again by itself."""
         return tuple(
+            each for each in self.standings if each.kind is Kind.REMEMBERED or self._goes_back(each)
+        )
+
+    def _goes_back(self, standing: Standing) -> bool:
+        decision = self.about(standing)
+        back = decision is not None and decision.act in {Act.ROLL_BACK, Act.REVERT}
+        return back and decision is not None and not decision.standing.beside
+
+    @property
+    def refused_others(self) -> tuple[Standing, ...]:
+        """The versions of splits and shadows that failed and are not tried again by themselves."""
+        decision = self.decision
+        back = decision.standing if decision and decision.act is Act.ROLL_BACK else None
+        return tuple(
             each
-            for each in self.standings
-            if each.kind is Kind.REMEMBERED or self.step(each) is Step.ROLL_BACK
+            for each in self.others
+            if each.kind is Kind.REMEMBERED or (back is not None and back is each)
         )
 
 
 def has_its_workers(seen: VersionState, entry: VersionEntry) -> bool:
     """Tell whether as many workers are ready as are wanted, and none comes or is replaced."""
+    if entry.max_workers is not None:
+        return seen.workers.ready >= entry.workers  # the pod itself says how many more
     return seen.workers.ready == entry.workers and not seen.workers.starting
 
 

@@ -10,6 +10,7 @@ from flambeau_operator.names import DISABLED, RECONCILE
 from flambeau_operator.plan.checks import check
 from flambeau_operator.plan.children import Children, desired_children
 from flambeau_operator.plan.desired_state import (
+    Keeping,
     changed_models,
     committed_after,
     committed_before,
@@ -19,18 +20,21 @@ from flambeau_operator.plan.events import Event, transitions
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Fleet, read_fleet
 from flambeau_operator.plan.ownership import committed_set_is_foreign
-from flambeau_operator.plan.rollout import choose_rolling, decide
-from flambeau_operator.plan.standing import stand
+from flambeau_operator.plan.rollout import Decision, choose_rolling, decide, revert
+from flambeau_operator.plan.standing import Standing, beside, stand
 from flambeau_operator.plan.status import summarise
 from flambeau_operator.resources.conditions import ConditionType
 from flambeau_operator.resources.deployment_status import ModelPhase, Status
 from flambeau_operator.resources.model_deployment import ModelDeployment
 from flambeau_operator.resources.observed import Snapshot
 from flambeau_operator.resources.pod_state import Document, ModelEntry, Owner
+from flambeau_operator.resources.rollout import Rollout
 
 __all__ = ["Event", "Plan", "make_plan"]
 
+STEP_S = 2.0  # while a step is looked at: counts change without a new revision
 SOON_S = 5.0  # while something moves and no long poll tells of it
+KEEPING_S = 15.0  # while a version is kept for a way back
 AT_REST_S = 300.0
 
 
@@ -59,62 +63,157 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
         now: the wall clock, with a timezone.
     """
     now = now.replace(microsecond=0)  # Kubernetes' timestamps have no fractions
-    running = snapshot.children.replicas
-    children, uid = desired_children(deployment, running), deployment.metadata.uid
-    fleet = read_fleet(snapshot, uid, children.template.template_hash, now)
-    base = committed_before(snapshot.committed, fleet, uid)
-    standings = stand(deployment, base, fleet)
-    # No pod answers, and there is something to lose: nothing may be changed blindly.
-    served = base is not None or any(model.active_version for model in deployment.status.models)
-    hands_off = fleet.unreachable and served
-    chosen = None if hands_off else choose_rolling(standings, fleet)
-    wanted, rules = children.replicas, deployment.spec.rollout
-    decision = decide(chosen, fleet, base or (), rules, wanted, now) if chosen else None
-    committed = base or () if hands_off else committed_after(standings, decision)
-    violation = check(deployment.spec.pod_template, standings, _document(deployment, committed, 0))
+    base = _base(deployment, snapshot, now)
+    children = desired_children(deployment, snapshot.children.replicas, base or ())
+    scene = _look(deployment, snapshot, children, base, now)
+    rules, wanted = deployment.spec.rollout, children.replicas
+    verdict = _judge(scene, rules, wanted)
+    violation = check(
+        deployment.spec.pod_template,
+        scene.standings,
+        _document(deployment, verdict.committed, 0),
+    )
     observe_only = deployment.metadata.annotations.get(RECONCILE) == DISABLED
     stuck = violation is not None and violation.freezes
     # Without a committed set of ours nothing may come in: who starts would not know of it.
     homeless = committed_set_is_foreign(snapshot.children.conflicts, deployment.metadata.name)
     if observe_only or stuck or homeless:
-        committed, decision = base or (), None
-    frozen = hands_off or observe_only or stuck or homeless
-    changed = {} if frozen or not wanted else changed_models(fleet, committed, decision)
-    kept = _is_kept(snapshot.committed, uid, committed)
-    sequence = _sequence(deployment, snapshot, fleet)
-    commit = None if frozen or kept else _commit(deployment, committed, sequence, fleet, changed)
-    if commit:
-        sequence = max(sequence, commit.sequence)
-    if changed:
-        sequence += 1
+        verdict = Verdict(scene.base or ())
+    frozen = scene.hands_off or observe_only or stuck or homeless
+    writing = _write(scene, verdict, wanted, frozen=frozen)
     status = summarise(
         Findings(
             deployment=deployment,
-            fleet=fleet,
-            standings=standings,
-            decision=decision,
-            committed=committed,
-            writes=bool(changed or commit),
-            hands_off=hands_off,
+            fleet=scene.fleet,
+            standings=scene.standings,
+            others=scene.others,
+            decision=verdict.decision,
+            reverts=verdict.reverts,
+            committed=verdict.committed,
+            writes=bool(writing.documents or writing.commit),
+            hands_off=scene.hands_off,
             observe_only=observe_only,
             violation=violation,
             pods_wanted=wanted,
             children=snapshot.children,
             now=now,
         ),
-        sequence,
+        writing.sequence,
     )
-    moving = bool(changed or commit) or _is_moving(status, wanted)
+    moving = bool(writing.documents or writing.commit) or _is_moving(status, wanted)
     return Plan(
         children=children,
         applies=not (observe_only or stuck),
-        documents={pod: _document(deployment, each, sequence) for pod, each in changed.items()},
-        commit=commit,
+        documents=writing.documents,
+        commit=writing.commit,
         status=status,
         events=transitions(deployment.status, status),
-        look_again_s=SOON_S if moving else AT_REST_S,
+        look_again_s=_look_again_s(verdict.decision, status, moving=moving),
         watch_pods=moving,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What there is, read for one pass."""
+
+    deployment: ModelDeployment
+    snapshot: Snapshot
+    fleet: Fleet
+    base: tuple[ModelEntry, ...] | None  # what is committed
+    standings: tuple[Standing, ...]  # of each model's own version
+    others: tuple[Standing, ...]  # of the versions of splits and shadows
+    hands_off: bool  # no pod answers, and there is something to lose
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the models."""
+
+    committed: tuple[ModelEntry, ...]
+    decision: Decision | None = None
+    reverts: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What is written, and the sequence that everybody knows afterwards."""
+
+    documents: Mapping[str, Document]
+    commit: Document | None
+    sequence: int
+
+
+def _base(
+    deployment: ModelDeployment, snapshot: Snapshot, now: datetime
+) -> tuple[ModelEntry, ...] | None:
+    uid = deployment.metadata.uid
+    fleet = read_fleet(snapshot, uid, "", now)  # of whatever template
+    return committed_before(snapshot.committed, fleet, uid, deployment.status)
+
+
+def _look(
+    deployment: ModelDeployment,
+    snapshot: Snapshot,
+    children: Children,
+    base: tuple[ModelEntry, ...] | None,
+    now: datetime,
+) -> Scene:
+    fleet = read_fleet(snapshot, deployment.metadata.uid, children.template.template_hash, now)
+    standings = stand(deployment, base, fleet)
+    served = base is not None or any(model.active_version for model in deployment.status.models)
+    return Scene(
+        deployment=deployment,
+        snapshot=snapshot,
+        fleet=fleet,
+        base=base,
+        standings=standings,
+        others=tuple(each for standing in standings for each in beside(standing)),
+        hands_off=fleet.unreachable and served,
+        now=now,
+    )
+
+
+def _judge(scene: Scene, rules: Rollout, wanted: int) -> Verdict:
+    """Decide about every model; blindly, nothing is changed."""
+    base, fleet, now = scene.base or (), scene.fleet, scene.now
+    if scene.hands_off:
+        return Verdict(base)
+    chosen = choose_rolling([*scene.standings, *scene.others], fleet)
+    decision = decide(chosen, fleet, base, rules, wanted, now) if chosen else None
+    reverts = tuple(
+        found for each in scene.standings if (found := revert(each, fleet, now)) is not None
+    )
+    rolling = [*reverts, *([decision] if decision else ())]
+    keeping = Keeping(rules.in_pods, now)
+    committed = committed_after(scene.standings, rolling, scene.others, keeping)
+    return Verdict(committed, decision, reverts)
+
+
+def _write(scene: Scene, verdict: Verdict, wanted: int, *, frozen: bool) -> Writing:
+    deployment, fleet = scene.deployment, scene.fleet
+    committed, uid = verdict.committed, deployment.metadata.uid
+    rules, idle = deployment.spec.rollout, frozen or not wanted
+    changed = {} if idle else changed_models(fleet, committed, verdict.decision, rules, wanted)
+    kept = _is_kept(scene.snapshot.committed, uid, committed)
+    sequence = _sequence(deployment, scene.snapshot, fleet)
+    commit = None if frozen or kept else _commit(deployment, committed, sequence, fleet, changed)
+    if commit:
+        sequence = max(sequence, commit.sequence)
+    if changed:
+        sequence += 1
+    documents = {pod: _document(deployment, each, sequence) for pod, each in changed.items()}
+    return Writing(documents, commit, sequence)
+
+
+def _look_again_s(decision: Decision | None, status: Status, *, moving: bool) -> float:
+    if decision and decision.canary:
+        return STEP_S
+    if moving:
+        return SOON_S
+    kept = any(model.rollout.promoted_at for model in status.models)
+    return KEEPING_S if kept else AT_REST_S
 
 
 def _is_kept(committed: Document | None, owner_uid: str, wanted: tuple[ModelEntry, ...]) -> bool:
@@ -143,7 +242,8 @@ def _commit(
     the file first takes the document all the same. When no pod's document changes, the set only
     says again what the pods have, and must not look newer, or they would drop a candidate.
     """
-    newer = bool(changed) or not fleet.reporters
+    by_new_pods = deployment.spec.rollout.strategy == "RollingPods"
+    newer = (bool(changed) and not by_new_pods) or not fleet.reporters
     return _document(deployment, models, sequence + 1 if newer else sequence)
 
 

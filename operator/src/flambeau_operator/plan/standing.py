@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from flambeau_operator.names import RETRY
-from flambeau_operator.plan.entries import entry_hash, same_content, spec_hash, target_entry
+from flambeau_operator.plan.entries import (
+    entry_hash,
+    other_entries,
+    same_content,
+    spec_hash,
+    target_entry,
+)
 from flambeau_operator.plan.fleet import Fleet
+from flambeau_operator.plan.orders import Orders, read_orders
 from flambeau_operator.resources.deployment_status import ModelStatus
 from flambeau_operator.resources.model_deployment import Model, ModelDeployment
 from flambeau_operator.resources.pod_state import ModelEntry, VersionEntry
@@ -25,14 +31,20 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One model: the wish, what is committed, and what was remembered."""
+    """One model and one version of it that shall come in: the wish, and what is committed.
+
+    `beside` is true for a version of a split or a shadow: it is proven and committed beside the
+    active one, and takes nobody's place.
+    """
 
     kind: Kind
     model: Model
     target: VersionEntry
     active: VersionEntry | None  # committed, before this pass
+    committed: ModelEntry | None  # the whole of it
     before: ModelStatus  # as the last pass left it
-    retry: str | None  # the retry annotation's value, once it has been acted upon
+    orders: Orders = field(default_factory=Orders)
+    beside: bool = False
 
     @property
     def name(self) -> str:
@@ -43,6 +55,19 @@ class Standing:
     def hash(self) -> str:
         """The candidate's identity."""
         return spec_hash(self.target)
+
+    @property
+    def held(self) -> VersionEntry | None:
+        """The committed entry of the target's version and source, in whatever role."""
+        known = self.committed.version(self.target.version) if self.committed else None
+        return known if known and known.source == self.target.source else None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the target is the version that was replaced last and is still loaded."""
+        rollout = self.before.rollout
+        replaced = rollout.promoted_at is not None and rollout.previous_version
+        return self.held is not None and replaced == self.target.version
 
 
 def stand(
@@ -55,26 +80,63 @@ def stand(
         committed: what a starting pod loads; None if nothing ever was committed.
         fleet: the pods.
     """
-    asked_for = deployment.metadata.annotations.get(RETRY)
-    standings = []
+    annotations, standings = deployment.metadata.annotations, []
     for model in deployment.spec.models:
         before = deployment.status.model(model.name)
         target = target_entry(model)
-        active = _active(model.name, committed or ())
+        known = _known(model.name, committed or ())
+        active = known.version(known.default) if known else None
+        if deployment.spec.rollout.strategy == "RollingPods":
+            active = _still_replaced(target, known, fleet) or active
         failed = before.rollout.failed_hash
-        retried = asked_for is not None and asked_for != before.rollout.handled_retry
-        forgiven = retried and asked_for in {failed, spec_hash(target)}
+        orders = read_orders(
+            annotations, before.rollout, spec_hash(target), {failed, spec_hash(target)}
+        )
         kind = _judge(target, active, before, fleet, first=committed is None)
         if kind not in {Kind.SETTLED, Kind.REUSED} and failed == entry_hash(target):
-            kind = kind if forgiven else Kind.REMEMBERED
-        handled = asked_for if forgiven else before.rollout.handled_retry if asked_for else None
-        standings.append(Standing(kind, model, target, active, before, handled))
+            kind = kind if orders.retry else Kind.REMEMBERED
+        standings.append(Standing(kind, model, target, active, known, before, orders))
     return tuple(standings)
 
 
-def _active(name: str, committed: tuple[ModelEntry, ...]) -> VersionEntry | None:
-    entry = next((each for each in committed if each.name == name), None)
-    return entry.version(entry.default) if entry else None
+def beside(standing: Standing) -> tuple[Standing, ...]:
+    """Judge the versions of a split and a shadow of one model, once its own version is settled."""
+    if standing.kind not in {Kind.SETTLED, Kind.REMEMBERED} or standing.active is None:
+        return ()
+    return tuple(
+        replace(standing, kind=_kind_beside(standing, entry), target=entry, beside=True)
+        for entry in other_entries(standing.model)
+        if entry.version != standing.active.version
+    )
+
+
+def _still_replaced(
+    target: VersionEntry, known: ModelEntry | None, fleet: Fleet
+) -> VersionEntry | None:
+    """Return the version of the pods that are being replaced by pods with the target."""
+    if known is None or known.default != target.version:
+        return None
+    leaving = {pod.name for pod in fleet.replaced}
+    held = (
+        pod.desired.model(known.name)
+        for pod in fleet.reporters
+        if pod.name in leaving and pod.desired
+    )
+    older = (model.version(model.default) for model in held if model)
+    return next((each for each in older if each and each.version != target.version), None)
+
+
+def _kind_beside(standing: Standing, entry: VersionEntry) -> Kind:
+    if replace(standing, target=entry).held:
+        return Kind.SETTLED
+    forgotten = standing.orders.retry or entry_hash(entry) not in (
+        standing.before.rollout.failed_others
+    )
+    return Kind.CANDIDATE if forgotten else Kind.REMEMBERED
+
+
+def _known(name: str, committed: tuple[ModelEntry, ...]) -> ModelEntry | None:
+    return next((each for each in committed if each.name == name), None)
 
 
 def _judge(

@@ -73,7 +73,8 @@ def _in_short(model: ModelStatus) -> str:
     active, target = model.active_version, model.target_version
     if active is None or active == target or target is None:
         return versioned(model.name, target or "")
-    return f"{versioned(model.name, active)}→{target}"
+    share = f" ({model.weight}%)" if model.weight else ""
+    return f"{versioned(model.name, active)}→{target}{share}"
 
 
 def _pod_issues(findings: Findings) -> tuple[PodIssue, ...]:

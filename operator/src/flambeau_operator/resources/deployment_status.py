@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -19,6 +19,7 @@ class ModelPhase(StrEnum):
     VERIFYING = "Verifying"
     LOADING = "Loading"
     WARMING = "Warming"
+    CANARY = "Canary"
     PROMOTING = "Promoting"
     DRAINING = "Draining"
     SERVING = "Serving"
@@ -60,20 +61,94 @@ class LastFailure(_Reported):
     time: datetime
 
 
+class Handled(_Reported):
+    """The values of annotations that have been acted upon."""
+
+    promote: str | None = None
+    abort: str | None = None
+    retry: str | None = None
+
+
+class Measured(_Reported):
+    """What one version did in a step."""
+
+    version: str
+    requests: int = 0
+    errors: int = 0
+    restarts: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class AnalysisStatus(_Reported):
+    """How the candidate does in the step that runs, or did in the last one."""
+
+    verdict: Literal["Waiting", "Passed", "Failed", "Inconclusive"] = "Waiting"
+    message: str = ""
+    """The verdict and its numbers, in words."""
+    old: Measured | None = None
+    new: Measured | None = None
+    time: datetime | None = None
+    """When the numbers were taken."""
+
+
 class RolloutStatus(_Reported):
     """What a rollout must remember because no pod can tell it."""
 
     spec_hash: str | None = None
     """Which candidate is on its way: version and source."""
+    candidate: str | None = None
+    """Its version: the target, or one of a split or a shadow."""
     failed_hash: str | None = None
     """Which entry failed and is not tried again by itself."""
+    failed_others: tuple[str, ...] = ()
+    """The same, of versions of a split or a shadow."""
+    step: int | None = None
+    """Which of the steps is being taken, counted from 0; absent before the first."""
     step_started_at: datetime | None = None
+    """Since when every pod has the step's weight."""
+    progressed_at: datetime | None = None
     """Since when the rollout has made no progress; absent while it is held."""
+    started_at: datetime | None = None
+    """When the candidate was first asked for."""
     previous_version: str | None = None
     """The version that the active one replaced."""
+    promoted_at: datetime | None = None
+    """Since when the active version is committed; kept while the previous one stays loaded."""
+    mode: Literal["SideBySide", "WorkerByWorker", "Recreate", "RollingPods"] | None = None
+    """How the candidate comes into the pods."""
+    mode_reason: str = ""
+    """Why in this way."""
+    came_up: tuple[str, ...] = ()
+    """Processes that came up again in pods which had the candidate."""
+    held: str = ""
+    """What it waits for a person to decide, if so."""
+    analysis: AnalysisStatus | None = None
     last_failure: LastFailure | None = None
-    handled_retry: str | None = None
-    """The value of the retry annotation that has been acted upon."""
+    handled: Handled = Handled()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_once_written(cls, data: object) -> object:
+        """Read the status of a release that knew one annotation, so that it is not obeyed twice."""
+        if isinstance(data, Mapping) and "handledRetry" in data and "handled" not in data:
+            return {**data, "handled": {"retry": data["handledRetry"]}}
+        return data
+
+
+class Past(_Reported):
+    """One rollout that has ended."""
+
+    version: str
+    from_version: str | None = None
+    spec_hash: str = ""
+    outcome: Literal["Promoted", "RolledBack", "Superseded"]
+    mode: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime
+    message: str = ""
+    """Why it was taken back, or what the last analysis said."""
 
 
 class Resolved(_Reported):
@@ -98,6 +173,8 @@ class ModelStatus(_Reported):
     ready_workers: int = 0
     resolved: Resolved | None = None
     rollout: RolloutStatus = RolloutStatus()
+    history: tuple[Past, ...] = ()
+    """The last rollouts, newest first, at most 10."""
 
 
 class PodIssue(_Reported):

@@ -21,15 +21,7 @@ LATER: Mapping[str, Mapping[str, str]] = {
         "route": "object",
     },
     "Autoscaling": {"keda": "object"},
-    "Model": {"split": "object", "shadow": "object"},
-    "Workers": {"max": "integer", "devicesPerWorker": "integer"},
-    "Hot": {
-        "mode": "string",
-        "steps": "array",
-        "drainTimeout": "string",
-        "keepPrevious": "string",
-        "analysis": "object",
-    },
+    "Workers": {"devicesPerWorker": "integer"},
 }
 """Fields that the API knows and this version cannot bring about, by the type they belong to."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +13,6 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     ValidationError,
-    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
 
@@ -22,42 +20,28 @@ from flambeau_operator.errors import FieldProblem, InvalidSpec
 from flambeau_operator.names import GRPC_PORT
 from flambeau_operator.resources.autoscaling import Autoscaling
 from flambeau_operator.resources.deployment_status import Status, status_from_json
-from flambeau_operator.resources.field_problems import SCHEMES, problems_of, wrong_kind
-from flambeau_operator.resources.quantities import Share, format_duration
+from flambeau_operator.resources.field_problems import problems_of, wrong_kind
+from flambeau_operator.resources.quantities import Quantity, format_duration
+from flambeau_operator.resources.rollout import Rollout
 from flambeau_operator.resources.rules import BY_NAME, Rule, breaches, rule
 from flambeau_operator.resources.scheduling import Credentials, Mounted, Resources, Scheduling
+from flambeau_operator.resources.source import Source, Version
 from flambeau_operator.resources.storage import Storage
+from flambeau_operator.resources.traffic import Shadow, Split
 from flambeau_operator.resources.wish import (
-    NOT_FILLED_IN,
     Delay,
-    DnsName,
     Natural,
     Opaque,
     Patience,
     Wish,
 )
 
-CONFIG_MAP_URI = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
-CLAIM_URI = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/\S+$"
-UPWARDS = r"(?i)/(\.|%2e){2}(/|$)"
 OBJECT_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 ObjectName = Annotated[str, StringConstraints(max_length=50, pattern=OBJECT_NAME)]
 ModelName = Annotated[
     str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 ]
-Version = Annotated[
-    str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.+]*[A-Za-z0-9])?$")
-]
-Uri = Annotated[
-    str,
-    StringConstraints(
-        max_length=2048, pattern=r"^(https?|s3|gs|az|hf|oci|file|configmap|pvc)://\S+$"
-    ),
-    # The pattern is a rule of Source in the CRD: there it can say what to do.
-    WithJsonSchema({"type": "string", "maxLength": 2048}),
-]
-Digest = Annotated[str, StringConstraints(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 EnvName = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 EnvValue = Annotated[str, StringConstraints(max_length=32_768)]
 ConfigKey = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -65,60 +49,25 @@ ConfigValue = Annotated[str, StringConstraints(max_length=4096)]
 AnnotationValue = Annotated[str, StringConstraints(max_length=32_768)]
 
 
-class Source(Wish):
-    """Where the archive is."""
-
-    uri: Uri
-    """`https://HOST/PATH`, `s3://BUCKET/KEY`, `gs://BUCKET/KEY`, `az://CONTAINER/BLOB`,
-    `hf://ORG/REPO[@REVISION][/PATH]`, `oci://REGISTRY/REPOSITORY:TAG`, `configmap://NAME/KEY`,
-    `pvc://CLAIM/PATH`, http or file."""
-    digest: Digest | None = None
-    """Pins the content: sha256 and 64 hexadecimal digits."""
-    credentials: DnsName | None = None
-    """What opens it: the name of one of spec.credentials."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            r"self.uri.matches(r'^(https?|s3|gs|az|hf|oci|file|configmap|pvc)://\S+$')",
-            f"is not an address: use {SCHEMES}",
-            ".uri",
-        ),
-        rule(
-            "!has(self.credentials) || !self.uri.matches('^(file|configmap|pvc)://')",
-            "is of no use for what is mounted already: leave it out",
-            ".credentials",
-            lambda self: (
-                self.credentials is None
-                or not self.uri.startswith(("file://", "configmap://", "pvc://"))
-            ),
-        ),
-        rule(
-            f"!self.uri.startsWith('configmap://') || self.uri.matches(r'{CONFIG_MAP_URI}')",
-            "must be configmap://NAME/KEY: a ConfigMap and a key in it",
-            ".uri",
-            lambda self: (
-                not self.uri.startswith("configmap://")
-                or bool(re.fullmatch(CONFIG_MAP_URI, self.uri))
-            ),
-        ),
-        rule(
-            f"!self.uri.startsWith('pvc://') || (self.uri.matches(r'{CLAIM_URI}') && "
-            f"!self.uri.matches(r'{UPWARDS}'))",
-            "must be pvc://CLAIM/PATH: a claim and a path below its root, without ..",
-            ".uri",
-            lambda self: (
-                not self.uri.startswith("pvc://")
-                or bool(re.fullmatch(CLAIM_URI, self.uri) and not re.search(UPWARDS, self.uri))
-            ),
-        ),
-    )
-
-
 class Workers(Wish):
     """Worker processes in each pod."""
 
     min: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
     """How many start, and are needed before the model counts as ready."""
+    max: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """As many as come when requests wait; absent means `min`. Each pod decides for itself, within
+    seconds."""
+    max_memory: Quantity | None = None
+    """A worker that holds more (resident) is replaced by a fresh one; absent means no limit."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        rule(
+            "!has(self.max) || self.min <= self.max",
+            "must not be less than min",
+            ".max",
+            lambda self: self.max is None or self.min <= self.max,
+        ),
+    )
 
 
 class Batching(Wish):
@@ -185,6 +134,10 @@ class Model(Wish):
     """A change of env restarts the workers one by one."""
     warmup: Warmup = Warmup()
     """Live: used at the next start of a worker."""
+    split: Split | None = None
+    """Who gets which version: other versions beside this one, and what a caller is known by."""
+    shadow: Shadow | None = None
+    """Another version that gets copies of requests and whose answers nobody sees."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -192,6 +145,21 @@ class Model(Wish):
             "!has(self.source.digest) || self.source.digest == oldSelf.source.digest",
             "has this version with another digest already: give the new archive a new version",
             ".version",
+        ),
+        rule(
+            "!has(self.split) || self.split.versions.all(v, v.version != self.version)",
+            "names the model's own version, which gets what the others leave: name others here",
+            ".split.versions",
+            lambda self: (
+                self.split is None
+                or all(each.version != self.version for each in self.split.versions)
+            ),
+        ),
+        rule(
+            "!has(self.shadow) || self.shadow.version != self.version",
+            "is the model's own version: a shadow is another one",
+            ".shadow.version",
+            lambda self: self.shadow is None or self.shadow.version != self.version,
         ),
     )
 
@@ -208,26 +176,6 @@ class Runtime(Wish):
     grpc: StrictBool = False
     """Predictions by gRPC too: TorchServe's service and the Open Inference Protocol, on port 7070
     of the pods and of the Service."""
-
-
-class Hot(Wish):
-    """How a version changes inside the running pods."""
-
-    max_unavailable_pods: Share = 1
-    """Pods that change at the same time: a number, or a percentage of the replicas."""
-
-
-class Rollout(Wish):
-    """How a new version comes in."""
-
-    paused: StrictBool = False
-    """Hold where it is; a failing candidate is still taken back."""
-    strategy: Literal["Hot"] = "Hot"
-    """Hot changes the version inside the running pods."""
-    hot: Annotated[Hot, Field(json_schema_extra=NOT_FILLED_IN)] = Hot()
-    """Inside the running pods."""
-    progress_deadline_s: Patience = Field(default=3600.0, alias="progressDeadline")
-    """A candidate that makes no progress for so long is taken back."""
 
 
 class Service(Wish):

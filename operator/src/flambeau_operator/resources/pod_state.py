@@ -1,8 +1,4 @@
-"""The `/state` document as the operator writes and reads it.
-
-The runtime has its own spelling of these types: in the field an operator talks to older and newer
-runtimes, so reading is tolerant (unknown fields are ignored, missing ones get a sensible value).
-"""
+"""The `/state` document, and what a pod reports: the shapes. How they are written is beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
 
 NO_ENV: Mapping[str, str] = MappingProxyType({})
 
@@ -60,6 +55,44 @@ class VersionEntry:
     startup_s: float = 300.0
     env: Mapping[str, str] = field(default_factory=lambda: NO_ENV)
     warmup: tuple[WarmupEntry, ...] = ()
+    weight: int = 0  # percent of the requests that name no version; the default gets what is left
+    max_workers: int | None = None  # as many as come when requests wait; None: as many as `workers`
+    worker_memory_bytes: int | None = None  # a worker that holds more is replaced
+
+
+class Swap(StrEnum):
+    """How a pod gets from one version of a model to another."""
+
+    SIDE_BY_SIDE = "SideBySide"  # both at once
+    WORKER_BY_WORKER = "WorkerByWorker"  # never more workers than the wanted ones of all versions
+    RECREATE = "Recreate"  # out of the Service, the old one away, then the new one
+
+
+@dataclass(frozen=True, slots=True)
+class StickyEntry:
+    """What a caller is known by: one of the two."""
+
+    header: str | None = None
+    cookie: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToleranceEntry:
+    """How far numbers at one place of two answers may lie apart."""
+
+    path: str
+    absolute: float = 0.0
+    relative: float = 0.0  # share of the larger one
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowEntry:
+    """Which version gets copies of the default version's requests, and when answers are equal."""
+
+    version: str
+    percent: int = 100
+    tolerances: tuple[ToleranceEntry, ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +103,11 @@ class ModelEntry:
     default: str | None
     versions: tuple[VersionEntry, ...]
     required: bool = True
+    sticky: StickyEntry | None = None
+    shadow: ShadowEntry | None = None
+    swap: Swap = Swap.SIDE_BY_SIDE
+    drain_s: float | None = None  # how long a leaving version may finish; None: the runtime's own
+    window: str | None = None  # since this word changed, the pod counts anew: one step of a rollout
 
     def version(self, version: str | None) -> VersionEntry | None:
         """Return one of its versions."""
@@ -121,6 +159,50 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyCounts:
+    """A histogram of seconds from request to answer, in milliseconds; the last has no bound."""
+
+    bounds_ms: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one version did since the document's window of its model changed.
+
+    A pod that started later, or again, has its own beginning: what it counted before is lost.
+    """
+
+    id: str
+    requests: int = 0  # answers, good or bad; not those refused, dropped or left by the client
+    errors: int = 0  # those that its workers caused: an exception, a death, a timeout
+    restarts: int = 0  # of its workers
+    latency: LatencyCounts = LatencyCounts()
+    copies: int = 0  # shadow requests it answered
+    copy_errors: int = 0
+    compared: int = 0  # of those answers, held against the default version's
+    different: int = 0
+    difference: str = ""  # the first one of this window, in words
+
+
+@dataclass(frozen=True, slots=True)
+class VersionMemory:
+    """What the workers of one version hold, as measured; 0: not known."""
+
+    worker_bytes: int = 0  # the largest worker's proportional share (PSS)
+    device_bytes: int = 0  # the largest worker's, on its device
+
+
+@dataclass(frozen=True, slots=True)
+class PodMemory:
+    """What a pod may use and uses, as measured; None: not known."""
+
+    limit_bytes: int | None = None  # of its control group, or of the machine
+    available_bytes: int | None = None  # what is left of it
+    device_available_bytes: int | None = None  # of the device with the most room; None: no device
+
+
+@dataclass(frozen=True, slots=True)
 class VersionState:
     """One version as a pod has it."""
 
@@ -132,6 +214,8 @@ class VersionState:
     bytes: int = 0
     fetched_bytes: int = 0
     failure: Failure | None = None
+    window: Window | None = None
+    memory: VersionMemory = VersionMemory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,187 +243,12 @@ class PodState:
     ready: bool = False
     draining: bool = False
     models: tuple[ModelState, ...] = ()
+    cautious: bool = False  # it booted, and gives no candidate a weight until it is told again
+    memory: PodMemory = PodMemory()
+    queue_wait_s: float = 0.0
+    saturation: float = 0.0
 
     def version(self, model: str, version: str | None) -> VersionState | None:
         """Return how far the pod has come with one version of one model."""
         found = next((each for each in self.models if each.name == model), None)
         return found.version(version) if found else None
-
-
-def document_to_json(document: Document) -> dict[str, Any]:
-    """Write a document as the body of `PUT /state`, and as the boot file's content."""
-    owner = document.owner
-    return {
-        "owner": {"namespace": owner.namespace, "name": owner.name, "uid": owner.uid},
-        "sequence": document.sequence,
-        "generation": document.generation,
-        "models": [_model_to_json(model) for model in document.models],
-    }
-
-
-def _model_to_json(model: ModelEntry) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "required": model.required,
-        "default": model.default,
-        "versions": [_version_to_json(version) for version in model.versions],
-    }
-
-
-def _version_to_json(entry: VersionEntry) -> dict[str, Any]:
-    return {
-        "version": entry.version,
-        "source": _source_to_json(entry.source),
-        "workers": {"min": entry.workers},
-        "batching": {"maxSize": entry.max_size, "maxDelaySeconds": entry.max_delay_s},
-        "timeouts": {"responseSeconds": entry.response_s, "startupSeconds": entry.startup_s},
-        "env": dict(entry.env),
-        "warmup": [
-            {"body": each.body, "contentType": each.content_type, "repeat": each.repeat}
-            for each in entry.warmup
-        ],
-    }
-
-
-def _source_to_json(source: SourceEntry) -> dict[str, Any]:
-    """Write a source; an older runtime, which refuses what it does not know, is told no more."""
-    named = {"credentials": source.credentials} if source.credentials else {}
-    return {"uri": source.uri, "digest": source.digest, **named}
-
-
-def document_from_json(body: Mapping[str, Any]) -> Document:
-    """Read a document that a pod reports or that was committed."""
-    owner = _mapping(body, "owner")
-    return Document(
-        owner=Owner(
-            namespace=str(owner.get("namespace", "")),
-            name=str(owner.get("name", "")),
-            uid=str(owner.get("uid", "")),
-        ),
-        sequence=_number(body.get("sequence")),
-        generation=_number(body.get("generation")),
-        models=tuple(_model_from_json(each) for each in _mappings(body, "models")),
-    )
-
-
-def _model_from_json(body: Mapping[str, Any]) -> ModelEntry:
-    return ModelEntry(
-        name=str(body.get("name", "")),
-        default=_text(body.get("default")),
-        versions=tuple(_version_from_json(each) for each in _mappings(body, "versions")),
-        required=body.get("required", True) is not False,
-    )
-
-
-def _version_from_json(body: Mapping[str, Any]) -> VersionEntry:
-    source, batching, timeouts = (
-        _mapping(body, "source"),
-        _mapping(body, "batching"),
-        _mapping(body, "timeouts"),
-    )
-    return VersionEntry(
-        version=str(body.get("version", "")),
-        source=SourceEntry(
-            uri=str(source.get("uri", "")),
-            digest=_text(source.get("digest")),
-            credentials=_text(source.get("credentials")),
-        ),
-        workers=_number(_mapping(body, "workers").get("min"), 1),
-        max_size=_number(batching.get("maxSize"), 1),
-        max_delay_s=_seconds(batching.get("maxDelaySeconds"), 0.1),
-        response_s=_seconds(timeouts.get("responseSeconds"), 120.0),
-        startup_s=_seconds(timeouts.get("startupSeconds"), 300.0),
-        env={str(key): str(value) for key, value in _mapping(body, "env").items()},
-        warmup=tuple(_warmup_from_json(each) for each in _mappings(body, "warmup")),
-    )
-
-
-def _warmup_from_json(body: Mapping[str, Any]) -> WarmupEntry:
-    return WarmupEntry(
-        body=str(body.get("body", "")),
-        content_type=str(body.get("contentType", "application/json")),
-        repeat=_number(body.get("repeat"), 1),
-    )
-
-
-def pod_state_from_json(body: Mapping[str, Any]) -> PodState:
-    """Read what a pod reports of itself."""
-    observed = _mapping(body, "observed")
-    desired = body.get("desired")
-    return PodState(
-        revision=str(body.get("revision", "")),
-        process_id=str(body.get("processId", "")),
-        desired=document_from_json(desired) if isinstance(desired, Mapping) else None,
-        ready=observed.get("ready") is True,
-        draining=observed.get("draining") is True,
-        models=tuple(_model_state(each) for each in _mappings(observed, "models")),
-    )
-
-
-def _model_state(body: Mapping[str, Any]) -> ModelState:
-    return ModelState(
-        name=str(body.get("name", "")),
-        required=body.get("required", True) is not False,
-        default=_text(body.get("default")),
-        ready=body.get("ready") is True,
-        versions=tuple(_version_state(each) for each in _mappings(body, "versions")),
-    )
-
-
-def _version_state(body: Mapping[str, Any]) -> VersionState:
-    workers, failure = _mapping(body, "workers"), body.get("lastFailure")
-    return VersionState(
-        version=str(body.get("version", "")),
-        phase=_phase(body.get("phase")),
-        weight=_number(body.get("weight")),
-        workers=WorkerCounts(
-            wanted=_number(workers.get("wanted")),
-            ready=_number(workers.get("ready")),
-            starting=_number(workers.get("starting")),
-            failed=_number(workers.get("failed")),
-            restarts=_number(workers.get("restarts")),
-        ),
-        digest=_text(body.get("digest")),
-        bytes=_number(body.get("bytes")),
-        fetched_bytes=_number(body.get("fetchedBytes")),
-        failure=_failure(failure) if isinstance(failure, Mapping) else None,
-    )
-
-
-def _failure(body: Mapping[str, Any]) -> Failure:
-    return Failure(
-        reason=str(body.get("reason", "Unknown")),
-        message=str(body.get("message", "")),
-        log_tail=str(body.get("logTail") or ""),
-        attempts=_number(body.get("attempts"), 1),
-    )
-
-
-def _phase(value: object) -> VersionPhase:
-    try:
-        return VersionPhase(str(value))
-    except ValueError:
-        return VersionPhase.UNKNOWN
-
-
-def _mapping(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = body.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _mappings(body: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = body.get(key)
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: object, otherwise: int = 0) -> int:
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return int(value) if whole and isinstance(value, int | float) else otherwise
-
-
-def _seconds(value: object, otherwise: float) -> float:
-    return float(value) if isinstance(value, int | float) else otherwise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -110,3 +111,56 @@ Quantity = Annotated[
     ),
 ]
 """An amount of a resource, always text inside."""
+
+
+PERCENTAGE_PATTERN = r"^([0-9]{1,3}(\.[0-9]{1,3})?)%$"
+MOST_PERCENT = 1000.0
+
+
+def parse_percentage(value: object) -> float:
+    """Return the percent that text such as `30%` or `0.5%` stands for.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    if isinstance(value, float):
+        return value  # our own default
+    if isinstance(value, str) and re.fullmatch(PERCENTAGE_PATTERN, value):
+        return float(value.removesuffix("%"))
+    raise ValueError("must be a percentage like 2% or 0.5%, in quotes")
+
+
+def format_percentage(percent: float) -> str:
+    """Write percent the way `parse_percentage` reads it."""
+    return f"{percent:.3f}".rstrip("0").rstrip(".") + "%"
+
+
+Percentage = Annotated[
+    float,
+    BeforeValidator(parse_percentage),
+    PlainSerializer(format_percentage, return_type=str),
+    WithJsonSchema({"type": "string", "maxLength": 8, "pattern": PERCENTAGE_PATTERN}),
+]
+"""Percent inside (2.0), text such as `2%` outside."""
+
+
+def bytes_of(quantity: str) -> int:
+    """Return the bytes that a quantity of memory stands for: `8Gi`, `500M`, `1e9`."""
+    return int(quantity_number(quantity))
+
+
+_SUFFIXES = {
+    **{f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", 1)},
+    **{prefix: Decimal(1000) ** power for power, prefix in enumerate("kMGTPE", 1)},
+    "m": Decimal(1) / 1000,
+    "u": Decimal(1) / 10**6,
+    "n": Decimal(1) / 10**9,
+}
+
+
+def quantity_number(quantity: str) -> Decimal:
+    """Return the number that a quantity stands for."""
+    for suffix, factor in _SUFFIXES.items():
+        if quantity.endswith(suffix):
+            return Decimal(quantity.removesuffix(suffix)) * factor
+    return Decimal(quantity)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flambeau_runtime.api.payload import CLOSE, KEEP_ALIVE, RequestIds, header_lines
+from flambeau_runtime.serving.arena import Arena
 from flambeau_runtime.serving.batching import JobQueue
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
@@ -34,10 +35,17 @@ class Version(Protocol):
 class Routes(Protocol):
     """The part of the catalogue that the hot path uses."""
 
-    def route(self, name: str | None, version: str | None) -> Version:
+    def route(
+        self,
+        name: str | None,
+        version: str | None,
+        headers: bytes | None = None,
+        arena: Arena | None = None,
+    ) -> Version:
         """Return who answers, or raise ModelNotFound, VersionNotFound or ModelNotReady.
 
-        Without a name the one model there is answers, or BadRequest is raised.
+        Without a name the one model there is answers, or BadRequest is raised. Callers who keep
+        their version are known by `headers`; `arena` is where the body lies already.
         """
 
 

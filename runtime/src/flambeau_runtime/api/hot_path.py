@@ -326,7 +326,8 @@ class HotPath(asyncio.Protocol):
         route = self._route
         assert route is not None  # noqa: S101  the head has been read
         try:
-            arena = self.door.catalogue.route(route.model, route.version).queue.arena
+            taker = self.door.catalogue.route(route.model, route.version, self._block)
+            arena = taker.queue.arena
         except RuntimeFault:
             arena = None  # the caller is told when the body has been read
         region = arena.take(length) if arena is not None else None
@@ -475,7 +476,9 @@ class HotPath(asyncio.Protocol):
             name = route.model
             if name is None:
                 name = model_in_form(content_type, body)
-            version = door.catalogue.route(name, route.version)
+            version = door.catalogue.route(
+                name, route.version, block, region.arena if region else None
+            )
             timeout_s = version.spec.timeouts.response_s
             if _TIMEOUT in lowered:
                 asked = find_header(block, lowered, _TIMEOUT) or b""

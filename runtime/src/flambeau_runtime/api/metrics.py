@@ -22,7 +22,7 @@ from flambeau_runtime.metric_families import (
 )
 from flambeau_runtime.recorder import PREDICTION_TIME, Recorder
 from flambeau_runtime.settings import Family
-from flambeau_runtime.telemetry import HistogramFacts, Telemetry, VersionMetrics
+from flambeau_runtime.telemetry import CopyFacts, HistogramFacts, Telemetry, VersionMetrics
 
 Labels = dict[str, str]
 
@@ -104,16 +104,51 @@ class RuntimeCollector:
         errors = Metric("ts_inference_errors_total", "Requests that the model failed.", "counter")
         workers = Metric("ts_model_workers", "Workers that can take requests now.", "gauge")
         for version in versions:
-            labels = {
-                "model_name": version.model,
-                "model_version": version.version,
-                "hostname": self._hostname,
-            }
+            labels = self._labels(version)
             errors.add_sample(errors.name, labels, version.errors)
             workers.add_sample(workers.name, labels, version.workers)
             _add_histogram(latency, labels, version.latency)
             _add_histogram(queue, labels, version.queue)
-        yield from (errors, latency, queue, workers)
+        yield from (errors, latency, queue, workers, self._weights(versions))
+        yield from self._shadows([it for it in versions if it.copies is not None])
+
+    def _weights(self, versions: Sequence[VersionMetrics]) -> Metric:
+        words = "Share of the requests that name no version, in percent."
+        weights = Metric("flambeau_model_weight", words, "gauge")
+        for version in versions:
+            weights.add_sample(weights.name, self._labels(version), version.weight)
+        return weights
+
+    def _shadows(self, shadows: Sequence[VersionMetrics]) -> Iterator[Metric]:
+        for name, words, read in _COPIES:
+            family = Metric(name, words, "counter")
+            for version in shadows:
+                if version.copies is not None:
+                    family.add_sample(name, self._labels(version), read(version.copies))
+            if shadows:
+                yield family
+        latency = Metric("flambeau_shadow_latency_ms", "From a copy to its answer.", "histogram")
+        for version in shadows:
+            if version.copies is not None:
+                _add_histogram(latency, self._labels(version), version.copies.latency)
+        if shadows:
+            yield latency
+
+    def _labels(self, version: VersionMetrics) -> Labels:
+        return {
+            "model_name": version.model,
+            "model_version": version.version,
+            "hostname": self._hostname,
+        }
+
+
+_COPIES: Sequence[tuple[str, str, Callable[[CopyFacts], int]]] = (
+    ("flambeau_shadow_copies_total", "Copies answered, well or badly.", lambda it: it.answered),
+    ("flambeau_shadow_errors_total", "Copies answered badly.", lambda it: it.errors),
+    ("flambeau_shadow_dropped_total", "Copies that found no room.", lambda it: it.dropped),
+    ("flambeau_shadow_compared_total", "Answers compared.", lambda it: it.compared),
+    ("flambeau_shadow_different_total", "Answers that differed.", lambda it: it.different),
+)
 
 
 def _empty(family: Family) -> Metric:

@@ -30,9 +30,12 @@ from flambeau_runtime.errors import (
     Unauthorised,
 )
 from flambeau_runtime.serving.catalogue import Catalogue
-from flambeau_runtime.serving.counters import Counters, Histogram
+from flambeau_runtime.serving.counters import FINE_BUCKETS_MS, Counters, Histogram
+from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.load import LoadMeter
+from flambeau_runtime.serving.memory_meter import Held, Reading
 from flambeau_runtime.serving.observed import Failure, ModelReport, VersionReport, WorkerCounts
+from flambeau_runtime.serving.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,18 @@ class Documents(PublicKeys, Protocol):
 
     async def offer(self, text: bytes) -> int:
         """Accept a document and return its sequence, or raise InvalidDocument or StaleDocument."""
+
+
+class Memory(Protocol):
+    """What knows how much memory there is: `serving.memory_meter.MemoryMeter`."""
+
+    last: Reading
+
+    async def read(self) -> Reading:
+        """Return a reading of the last second."""
+
+    def of(self, live: LiveVersion | None) -> Held:
+        """Return what the workers of a version hold."""
 
 
 class ClientLeft(Exception):
@@ -103,10 +118,17 @@ class _Call:
 
 
 def make_state_app(
-    catalogue: Catalogue, gate: StateGate, accepted: Documents | None = None
+    catalogue: Catalogue,
+    gate: StateGate,
+    accepted: Documents | None = None,
+    memory: Memory | None = None,
 ) -> asgi.App:
-    """Return the application; `accepted` is None on an unmanaged runtime, which takes none."""
-    api = _StateApi(catalogue, gate, accepted)
+    """Return the application.
+
+    `accepted` is None on an unmanaged runtime, which takes no documents; without `memory` nothing
+    is told of it.
+    """
+    api = _StateApi(catalogue, gate, accepted, memory)
 
     async def state(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         try:
@@ -168,10 +190,17 @@ def _problem(status: int, kind: str, message: str) -> dict[str, Any]:
 class _StateApi:
     """What each path answers."""
 
-    def __init__(self, catalogue: Catalogue, gate: StateGate, accepted: Documents | None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        gate: StateGate,
+        accepted: Documents | None,
+        memory: Memory | None,
+    ) -> None:
         self._catalogue = catalogue
         self._gate = gate
         self._accepted = accepted
+        self._memory = memory
         self._meter = LoadMeter()
         self._process_id = uuid.uuid4().hex
 
@@ -243,6 +272,8 @@ class _StateApi:
         self._gate(call.peer, call.authorization, b"")
         if (after := _after(call.query)) is not None:
             await self._catalogue.wait_changed(after, _wait_s(call.query))
+        if self._memory is not None:
+            await self._memory.read()
         return _Answer(HTTPStatus.OK, self._state())
 
     def _state(self) -> dict[str, Any]:
@@ -257,12 +288,16 @@ class _StateApi:
     def _observed(self) -> dict[str, Any]:
         report = self._catalogue.report()
         now = asyncio.get_running_loop().time()
-        load = self._meter.read(tuple(self._catalogue.lives()), now)
+        # Shadows take only what is left: their work asks for no more workers or pods.
+        lives = tuple(live for live in self._catalogue.lives() if not live.listens_only)
+        load = self._meter.read(lives, now)
         return {
             "ready": report.ready,
             "draining": report.draining,
+            "cautious": report.cautious,
             "queueWaitSeconds": round(load.queue_wait_s, 6),
             "saturation": round(load.saturation, 4),
+            "memory": _memory(Reading() if self._memory is None else self._memory.last),
             "models": [self._model(model) for model in report.models],
         }
 
@@ -287,12 +322,26 @@ class _StateApi:
             "fetchedBytes": report.fetched_bytes,
             "lastFailure": None if report.last_failure is None else _failure(report.last_failure),
             "counters": _counters(Counters() if live is None else live.counters),
+            "window": _window(self._catalogue.window(name, report.version)),
+            "memory": _held(Held() if self._memory is None else self._memory.of(live)),
         }
 
 
 def _not_allowed() -> _Answer:
     status = HTTPStatus.METHOD_NOT_ALLOWED
     return _Answer(status, _problem(status, "MethodNotAllowedException", asgi.NOT_ALLOWED))
+
+
+def _memory(reading: Reading) -> dict[str, int | None]:
+    return {
+        "limitBytes": reading.room.limit_bytes,
+        "availableBytes": reading.room.available_bytes,
+        "deviceAvailableBytes": reading.device_available_bytes,
+    }
+
+
+def _held(held: Held) -> dict[str, int]:
+    return {"workerBytes": held.worker_bytes, "deviceBytes": held.device_bytes}
 
 
 def _workers(counts: WorkerCounts) -> dict[str, int]:
@@ -318,7 +367,24 @@ def _counters(counters: Counters) -> dict[str, Any]:
     return {
         "requests": counters.requests,
         "errors": counters.errors,
-        "latency": _histogram(counters.latency),
+        "latency": _histogram(counters.latency.coarse()),
+    }
+
+
+def _window(window: Window | None) -> dict[str, Any] | None:
+    if window is None:
+        return None
+    return {
+        "id": window.id,
+        "requests": window.requests,
+        "errors": window.errors,
+        "restarts": window.restarts,
+        "latency": {"boundsMs": FINE_BUCKETS_MS, "counts": window.latency},
+        "copies": window.copies,
+        "copyErrors": window.copy_errors,
+        "compared": window.compared,
+        "different": window.different,
+        "difference": window.difference,
     }
 
 

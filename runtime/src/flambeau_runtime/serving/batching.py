@@ -130,6 +130,7 @@ class JobQueue:
         "_waiting",
         "arena",
         "counters",
+        "leaving",
         "outstanding",
         "policy",
         "spec",
@@ -141,6 +142,7 @@ class JobQueue:
         self.policy = BatchPolicy(spec.batching.max_size, spec.batching.max_delay_s)
         self.arena = Arena.create()
         self.outstanding = 0  # jobs that wait or are with a worker
+        self.leaving = False  # its workers are killed on purpose: what that breaks is not theirs
         self._waiting: deque[Job] = deque()
         self._again: deque[list[Job]] = deque()  # batches whose worker died, to be run as they are
         self._idle: list[Puller] = []  # the last one to become idle is the first to be used
@@ -256,6 +258,14 @@ class JobQueue:
         self._again.extend(batches)
         self.consider()
 
+    def sequence_of(self, headers: bytes) -> str | None:  # noqa: ARG002  for those who keep them
+        """Return the sequence that a request names; None: this queue knows none."""
+        return None
+
+    def holds(self, sequence: str) -> bool:  # noqa: ARG002  for those who keep them
+        """Return whether a sequence has begun here and is not over."""
+        return False
+
     def fail_all(self, fault: RuntimeFault) -> None:
         """End every waiting job, because no worker will come."""
         jobs = [*self._waiting, *(job for batch in self._again for job in batch)]
@@ -263,7 +273,14 @@ class JobQueue:
         self._again.clear()
         self.outstanding -= len(jobs)
         for job in jobs:
+            self._blame(job)
             job.fail(fault)
+
+    def _blame(self, job: Job) -> None:
+        """Count a job that fails because the workers that had it died."""
+        if job.deaths and not job.ended and not self.leaving:
+            waited_s = job.sent_at - job.queued_at
+            self.counters.failed(time.monotonic() - job.queued_at, waited_s, job.named)
 
     def _on_turn(self) -> None:
         self._turn = None
@@ -340,7 +357,9 @@ class JobQueue:
 
     def _expire(self, job: Job, now: float) -> None:
         self.outstanding -= 1
-        self.counters.failed(now - job.queued_at, now - job.queued_at, job.named)
+        # Badly answered, but by nobody's fault but the queue's; unless a worker died that had it.
+        count = self.counters.failed if job.deaths else self.counters.answered
+        count(now - job.queued_at, now - job.queued_at, job.named)
         self._late.append(job)
 
     def _tell_late(self) -> None:

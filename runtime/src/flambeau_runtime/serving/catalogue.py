@@ -19,6 +19,7 @@ from flambeau_runtime.errors import (
     RuntimeFault,
     VersionNotFound,
 )
+from flambeau_runtime.serving.arena import Arena
 from flambeau_runtime.serving.desired import Document, ModelSpec, VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.observed import (
@@ -29,6 +30,7 @@ from flambeau_runtime.serving.observed import (
     VersionReport,
     WorkerCounts,
 )
+from flambeau_runtime.serving.routing import Routed, Routing, Standing
 from flambeau_runtime.serving.steps import (
     ALIVE,
     ARRIVED,
@@ -38,6 +40,8 @@ from flambeau_runtime.serving.steps import (
     VersionFacts,
     same_content,
 )
+from flambeau_runtime.serving.traffic import Split
+from flambeau_runtime.serving.windows import Present, Window, Windows
 
 NO_WORKERS = WorkerCounts()
 STARTING = "is not known yet: this runtime does not know all of its models before it has started."
@@ -147,6 +151,9 @@ class Catalogue:
         defaults: per model the version that answers requests which name none.
         at_start: the models that were asked for when the runtime started.
         draining: this runtime shall get no more requests.
+        cautious: it has booted, and gives no candidate a weight until it is told what to do.
+        leaving: models for whose swap this runtime is not ready, and until when (loop's time) it
+            answers all the same.
         revision: grows with every change that an observer can see.
     """
 
@@ -162,18 +169,37 @@ class Catalogue:
         self.defaults: dict[str, str] = {}
         self.at_start: set[str] = set()
         self.draining = False
+        self.cautious = False
+        self.leaving: dict[str, float] = {}
         self.revision = 1
         self._waits_for_document = waits_for_document
         self._closed = False
         self._changed = asyncio.Event()
-        self._by_default: dict[str | None, LiveVersion] = {}
-        self._by_version: dict[tuple[str | None, str], LiveVersion] = {}
+        self._by_default: dict[str | None, Routed] = {}
+        self._by_version: dict[tuple[str | None, str], Routed] = {}
+        self._splits: dict[str | None, Split[Routed]] = {}
+        self._weights: dict[Key, int] = {}
+        self._routing = Routing()
+        self._windows = Windows()
         self._seen = (self.wanted, self.report())
 
-    def route(self, name: str | None, version: str | None = None) -> LiveVersion:
-        """Return the version that takes a request; a named version is never replaced.
+    def route(
+        self,
+        name: str | None,
+        version: str | None = None,
+        headers: bytes | None = None,
+        arena: Arena | None = None,
+    ) -> Routed:
+        r"""Return the version that takes a request; a named version is never replaced.
 
         Without a name it is of the one model there was at the start, if there was just one.
+
+        Args:
+            name: of the model.
+            version: None: whichever the model's weights say.
+            headers: of the request, `b"\r\nName: value"` each, for callers that keep their version;
+                None: it is no request, and the default version stands for all.
+            arena: where the request's body lies already, because it was routed before.
 
         Raises:
             BadRequest: no model is named, and there is not just one.
@@ -181,10 +207,13 @@ class Catalogue:
             VersionNotFound: no such version of it; the error names those that live.
             ModelNotReady: it is on its way, or failed.
         """
-        if version is None:
-            live = self._by_default.get(name)
-        else:
+        if version is not None:
             live = self._by_version.get((name, version))
+        else:
+            live = self._by_default.get(name)
+            # A model of which several versions take requests is not among those.
+            if live is None and (split := self._splits.get(name)) is not None:
+                live = split.pick(headers, arena)
         if live is None:
             raise self._why_nothing_answers(name, version)
         return live
@@ -228,7 +257,8 @@ class Catalogue:
             )
             for key, entry in self.entries.items()
         }
-        return Facts(versions, dict(self.defaults), cautious)
+        leaving = {name: until <= now for name, until in self.leaving.items()}
+        return Facts(versions, dict(self.defaults), cautious, leaving)
 
     def conflicts(self, document: Document) -> tuple[FieldProblem, ...]:
         """Return the fields that would put other content under a version which serves now."""
@@ -271,21 +301,71 @@ class Catalogue:
 
     def touch(self) -> None:
         """Take note that something may have changed: renew routes, and the revision if it shows."""
-        self._by_version = {
-            key: entry.live
-            for key, entry in self.entries.items()
-            if entry.live is not None and entry.takes_work()
-        }
-        self._by_default = {
-            name: self._by_version[name, version]
-            for name in {*self.defaults, *(model.name for model in self.wanted.models)}
-            if (version := self.default_of(name)) is not None
-            and (name, version) in self._by_version
-        }
-        lone = self._by_default.get(self._lone_model() or "")
-        if lone is not None:
-            self._by_default[None] = lone
+        self._route_anew()
+        self._windows.follow(self.wanted, self._present())
         self.note_progress()
+
+    def _route_anew(self) -> None:
+        takers: dict[str, dict[str, LiveVersion]] = {}
+        for (name, version), entry in self.entries.items():
+            if entry.live is not None and entry.takes_work():
+                takers.setdefault(name, {})[version] = entry.live
+        self._by_default, self._by_version, self._splits, self._weights = {}, {}, {}, {}
+        for name, versions in takers.items():
+            self._by_version.update({(name, version): it for version, it in versions.items()})
+        for name in {*self.defaults, *(model.name for model in self.wanted.models)}:
+            self._route_model(name, takers.get(name, {}))
+        self._routing.forget(takers)
+        self._silence_shadows()
+        lone = self._lone_model() or ""
+        if lone in self._by_default:
+            self._by_default[None] = self._by_default[lone]
+        if lone in self._splits:
+            self._splits[None] = self._splits[lone]
+
+    def _route_model(self, name: str, takers: dict[str, LiveVersion]) -> None:
+        model = self.model(name) or ModelSpec(name, None, ())
+        default = self.default_of(name)
+        ready = {version for version in takers if self._is_ready((name, version))}
+        routes = self._routing.routes(Standing(model, default, takers, ready, self.cautious))
+        self._weights.update({(name, it): weight for it, weight in routes.weights.items()})
+        if routes.split is not None:
+            self._splits[name] = routes.split
+        elif routes.default is not None:
+            self._by_default[name] = routes.default
+        if routes.default is not None and default is not None:
+            self._by_version[name, default] = routes.default
+
+    def _is_ready(self, key: Key) -> bool:
+        entry = self.entries[key]
+        live = entry.live
+        return live is not None and entry.stage() is Stage.SERVING and live.counts().ready > 0
+
+    def _silence_shadows(self) -> None:
+        """Have those that only listen leave no traces among the numbers of real requests."""
+        shadows = {
+            (model.name, model.shadow.version)
+            for model in self.wanted.models
+            if model.shadow is not None
+        }
+        for key, entry in self.entries.items():
+            if entry.live is not None:
+                entry.live.listens_only = key in shadows and not self._weights.get(key)
+
+    def _present(self) -> dict[Key, Present]:
+        return {
+            key: Present(entry.live.counters, entry.live.counts().restarts, self._is_ready(key))
+            for key, entry in self.entries.items()
+            if entry.live is not None
+        }
+
+    def window(self, name: str, version: str) -> Window | None:
+        """Return a version's counts since its model's window began; None: it has none."""
+        return self._windows.of((name, version))
+
+    def weight(self, name: str, version: str) -> int:
+        """Return the share, in percent, of the requests that name no version."""
+        return self._weights.get((name, version), 0)
 
     def _lone_model(self) -> str | None:
         """Return the one model there was at the start; None when there were none or several."""
@@ -319,8 +399,9 @@ class Catalogue:
         """Return what an observer can see now, without counters."""
         models = tuple(self._model_report(name) for name in self._names())
         started = not self._waits_for_document or self.wanted.owner is not None
-        ready = started and not self.draining and all(map(self._lets_traffic_in, models))
-        return Report(ready, self.draining, models)
+        stays = not self.draining and not self.leaving
+        ready = started and stays and all(map(self._lets_traffic_in, models))
+        return Report(ready, self.draining, models, self.cautious)
 
     def _names(self) -> list[str]:
         names = [model.name for model in self.wanted.models]
@@ -366,11 +447,11 @@ class Catalogue:
         if entry is None:
             return VersionReport(version, Phase.PENDING, 0, NO_WORKERS, None, None, 0, None)
         package, live = entry.package, entry.live
-        answers = self.defaults.get(name) == version and (name, version) in self._by_version
+        waits = self.defaults.get(name) != version and self.default_of(name) == version
         return VersionReport(
             version=version,
             phase=entry.phase(),
-            weight=100 if answers else 0,
+            weight=0 if waits else self.weight(name, version),
             workers=NO_WORKERS if live is None else live.counts(),
             digest=None if package is None else package.digest,
             bytes=entry.total_bytes if package is None else package.size_bytes,

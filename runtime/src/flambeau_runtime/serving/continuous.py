@@ -7,6 +7,7 @@ from copy import copy
 
 from flambeau_runtime import protocol
 from flambeau_runtime.protocol import Answered, Garbage
+from flambeau_runtime.serving.counters import FIRST_SERVER_ERROR
 from flambeau_runtime.serving.job import Job, Payload, Prediction
 from flambeau_runtime.serving.lane import Lane
 from flambeau_runtime.serving.link import row_fault
@@ -93,7 +94,9 @@ class ContinuousLane(Lane):
             job.part(Prediction(*row), self)
         else:
             waited_s = job.sent_at - job.queued_at
-            self.queue.counters.answered(now - job.queued_at, waited_s, job.named)
+            counters = self.queue.counters
+            count = counters.answered if row[0] < FIRST_SERVER_ERROR else counters.failed
+            count(now - job.queued_at, waited_s, job.named)
             job.resolve(Prediction(*row))
 
 

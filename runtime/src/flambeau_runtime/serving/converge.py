@@ -13,14 +13,16 @@ from typing import Any, Self
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.archive.store import Store
 from flambeau_runtime.errors import (
+    LoadFailed,
     ModelNotFound,
     RuntimeFault,
     VersionNotFound,
 )
-from flambeau_runtime.serving import warmup
+from flambeau_runtime.serving import memory, warmup
 from flambeau_runtime.serving.catalogue import Catalogue, Entry
-from flambeau_runtime.serving.desired import Document, VersionSpec
+from flambeau_runtime.serving.desired import Document, Swap, VersionSpec
 from flambeau_runtime.serving.failures import error_of, failure_of
+from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.steps import (
     ARRIVED,
     Apply,
@@ -28,6 +30,7 @@ from flambeau_runtime.serving.steps import (
     Key,
     Load,
     Retire,
+    SetAway,
     SetDefault,
     Stage,
     Step,
@@ -36,6 +39,7 @@ from flambeau_runtime.serving.steps import (
     plan_steps,
 )
 from flambeau_runtime.serving.supervisor import Supervisor
+from flambeau_runtime.serving.swap import capacity_of
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +64,27 @@ class Converger:
         supervisor: Supervisor,
         store: Store,
         retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
+        swap_delay_s: float = 0.0,
+        shortage: Callable[[VersionSpec, LiveVersion], Awaitable[str | None]] | None = None,
     ) -> None:
+        """Build; nothing runs yet.
+
+        Args:
+            catalogue: what is wanted and what exists.
+            supervisor: of the workers.
+            store: of the archives.
+            retry_delays_s: how long a failed version waits for its next attempt.
+            swap_delay_s: how long requests are answered after this runtime has become unready
+                because an old version has to go before the new one may come.
+            shortage: says why there is no memory for a version beside the one that serves; None if
+                there is.
+        """
         self.catalogue = catalogue
         self._supervisor = supervisor
         self._store = store
         self._retry_delays_s = retry_delays_s
+        self._swap_delay_s = swap_delay_s
+        self._shortage = shortage
         self._cautious = False
         self._awake = asyncio.Event()
         self._looked = asyncio.Event()
@@ -92,10 +112,21 @@ class Converger:
 
     def want(self, document: Document, *, cautious: bool = False) -> None:
         """Replace the wish; `cautious` (a boot) lets candidates wait until the defaults serve."""
+        self._retry_in_another_way(document)
         self.catalogue.wanted = document
-        self._cautious = cautious
+        self._cautious = self.catalogue.cautious = cautious
+        capacities = {it.name: bound for it in document.models if (bound := capacity_of(it))}
+        self._supervisor.bound(capacities)
         self.catalogue.touch()
         self._awake.set()
+
+    def _retry_in_another_way(self, document: Document) -> None:
+        """Try at once what failed, where the swap is another one: now there may be room for it."""
+        before = {model.name: model.swap for model in self.catalogue.wanted.models}
+        for model in document.models:
+            for (name, _), entry in self.catalogue.entries.items():
+                if name == model.name and before.get(name, model.swap) is not model.swap:
+                    entry.retry_at = 0.0
 
     async def settled(self, model: str, version: str, timeout_s: float) -> bool:
         """Wait until the version is as wanted; return whether it is in time.
@@ -153,20 +184,22 @@ class Converger:
             self._awake.clear()
             # Steps are immediate (what takes time goes on in a task), so the next answer is asked
             # for at once: no await lies between two looks, and observers see the end only.
-            while steps := self._plan(loop.time()):
+            while steps := self._plan(now := loop.time()):
                 for step in steps:
                     self._carry_out(step)
             self.catalogue.touch()
             self._looked.set()
             self._looked = asyncio.Event()
-            await self._wait_until(self._next_retry())
+            await self._wait_until(self._next_moment(now))
 
     def _plan(self, now: float) -> tuple[Step, ...]:
         facts = self.catalogue.facts(now, cautious=self._cautious)
         return plan_steps(self.catalogue.wanted, facts)
 
-    def _next_retry(self) -> float | None:
+    def _next_moment(self, now: float) -> float | None:
+        """Return when to look again though nobody calls: a retry is due, a delay is over."""
         due = [entry.retry_at for entry in self.catalogue.entries.values() if entry.failed]
+        due += [moment for moment in self.catalogue.leaving.values() if moment > now]
         return min(due, default=None)
 
     async def _wait_until(self, moment: float | None) -> None:
@@ -190,6 +223,8 @@ class Converger:
                 self._set_default(model, version)
             case Retire(model, version):
                 self._retire((model, version))
+            case SetAway(model, away):
+                self._set_away(model, away=away)
 
     def _fetch(self, spec: VersionSpec) -> None:
         key = (spec.model, spec.version)
@@ -216,7 +251,24 @@ class Converger:
         finally:
             entry.verifying = False
         entry.fetched_bytes = package.size_bytes
-        entry.package = package
+        try:
+            await self._refuse_without_room(entry.spec)
+        finally:
+            entry.package = package
+
+    async def _refuse_without_room(self, spec: VersionSpec) -> None:
+        """Refuse what has no room beside the version that serves, rather than have both killed."""
+        model = self.catalogue.model(spec.model)
+        serving = self.catalogue.defaults.get(spec.model)
+        if model is None or model.swap is not Swap.SIDE_BY_SIDE or self._shortage is None:
+            return
+        if serving is None or serving == spec.version:
+            return
+        live = self.catalogue.live(spec.model, serving)
+        if live is None:
+            return
+        if why := await self._shortage(spec, live):
+            raise LoadFailed("InsufficientMemory", why)
 
     def _progress(self, entry: Entry) -> Callable[[int, int | None], None]:
         loop = asyncio.get_running_loop()
@@ -247,7 +299,7 @@ class Converger:
             entry.live.apply(spec)
         entry.spec = spec
         # Workers that start after a rest are as cold as those of a new version.
-        entry.warm = entry.warm and spec.workers > 0
+        entry.warm = entry.live.warm = entry.warm and spec.workers > 0
 
     def _warm(self, spec: VersionSpec) -> None:
         entry = self.catalogue.entries[spec.model, spec.version]
@@ -262,14 +314,21 @@ class Converger:
     async def _send_warmup(self, entry: Entry) -> None:
         if entry.live is None:
             return
+        killed = memory.oom_kills()
         try:
             await warmup.send(entry.live, entry.spec)
+        except LoadFailed as fault:
+            if memory.oom_kills() > killed:
+                raise LoadFailed("OutOfMemory", f"{fault}: the kernel found no memory") from fault
+            raise
         finally:
             entry.warming = False
         self._arrived(entry)
 
     def _arrived(self, entry: Entry) -> None:
         entry.warm = True
+        if entry.live is not None:
+            entry.live.warm = True
         entry.failure = None
         log.info("version is ready", extra=_named(entry.spec))
 
@@ -279,6 +338,18 @@ class Converger:
             self.catalogue.defaults[model] = version
         log.info(
             "default version moved", extra={"model": model, "version": version, "before": before}
+        )
+
+    def _set_away(self, model: str, *, away: bool) -> None:
+        if not away:
+            del self.catalogue.leaving[model]
+            log.info("is back in its services", extra={"model": model})
+            return
+        until = asyncio.get_running_loop().time() + self._swap_delay_s
+        self.catalogue.leaving[model] = until
+        log.info(
+            "leaves its services: the old version goes before the new one comes",
+            extra={"model": model, "answers_on_for_s": self._swap_delay_s},
         )
 
     def _retire(self, key: Key) -> None:
@@ -295,7 +366,7 @@ class Converger:
         if entry.live is not None:
             with self._failing(entry):
                 # Nothing that a failed version has queued can be answered.
-                await self._supervisor.remove(entry.live, 0.0 if entry.failed else None)
+                await self._supervisor.remove(entry.live, self._drain_s(entry))
         entry.live = None
         entry.draining = False
         wanted = {(spec.model, spec.version) for spec in every_version(self.catalogue.wanted)}
@@ -303,6 +374,12 @@ class Converger:
             del self.catalogue.entries[key]
             await self._discard(entry)
         self._awake.set()
+
+    def _drain_s(self, entry: Entry) -> float | None:
+        if entry.failed:
+            return 0.0
+        model = self.catalogue.model(entry.spec.model)
+        return None if model is None else model.drain_s
 
     async def _discard(self, gone: Entry) -> None:
         """Delete the extracted files, unless another version uses them or may be about to."""

@@ -32,24 +32,28 @@ def _affinity() -> int:
 
 def _limits(root: Path, membership: Path) -> Iterator[float]:
     """Every limit on the way from the own group up to the root: the smallest one binds."""
-    for controllers, group in _groups(membership):
+    for controllers, group in groups(membership):
         if controllers == "":
-            for folder in _upwards(root, group):
+            for folder in upwards(root, group):
                 yield from _limit_v2(folder)
         elif "cpu" in controllers.split(","):
             for name in (controllers, "cpu"):
-                for folder in _upwards(root / name, group):
+                for folder in upwards(root / name, group):
                     yield from _limit_v1(folder)
 
 
-def _groups(membership: Path) -> Iterator[tuple[str, str]]:
-    """Lines are `id:controllers:path`; version 2 has one with an empty list of controllers."""
+def groups(membership: Path) -> Iterator[tuple[str, str]]:
+    """Yield controllers and path of each control group that `membership` names.
+
+    Lines are `id:controllers:path`; version 2 has one with an empty list of controllers.
+    """
     for line in _text(membership).splitlines():
         _, controllers, group = line.split(":", 2)
         yield controllers, group.strip("/")
 
 
-def _upwards(root: Path, group: str) -> Iterator[Path]:
+def upwards(root: Path, group: str) -> Iterator[Path]:
+    """Yield the folder of a group and those above it."""
     # Inside a container the path may be the host's: what does not exist here is passed by, and the
     # mounted root, which is the container's own group, is still read.
     folder = root / group

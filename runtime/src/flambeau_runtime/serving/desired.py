@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 
 from flambeau_runtime.archive.model_config import NO_CONFIG, ModelConfig
@@ -67,8 +68,45 @@ class VersionSpec:
     split_json_arrays: str = "auto"  # auto | on | off
     retry_on_crash: bool = True
     config: ModelConfig = NO_CONFIG  # of its archive, where a verb has opened that beforehand
-    max_workers: int | None = None  # an upper bound that describe shows; None: as many as `workers`
+    max_workers: int | None = None  # as many as come when requests wait; None: as many as `workers`
     runtime: str | None = None  # what describe shows; None: the manifest's
+    weight: int = 0  # percent of the requests that name no version; the default gets what is left
+    worker_memory_bytes: int | None = None  # a worker that holds more (resident) is replaced
+
+
+class Swap(StrEnum):
+    """How this runtime gets from one version of a model to another."""
+
+    SIDE_BY_SIDE = "SideBySide"  # both at once
+    WORKER_BY_WORKER = "WorkerByWorker"  # an old worker goes before a new one comes
+    RECREATE = "Recreate"  # not ready, the old version away, then the new one
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """What a caller is known by, so that the same one gets the same version: one of the two."""
+
+    header: str | None = None
+    cookie: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far numbers at one place of two JSON answers may lie apart."""
+
+    path: str  # `$.scores[*].value`
+    absolute: float = 0.0
+    relative: float = 0.0  # share of the larger one
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """Which version gets copies of the default version's requests, and when answers are equal."""
+
+    version: str
+    percent: int = 100
+    tolerances: tuple[Tolerance, ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +117,11 @@ class ModelSpec:
     default: str | None
     versions: tuple[VersionSpec, ...]
     required: bool = True
+    sticky: Sticky | None = None
+    shadow: Shadow | None = None
+    swap: Swap = Swap.SIDE_BY_SIDE
+    drain_s: float | None = None  # how long a leaving version may finish; None: the settings' own
+    window: str | None = None  # counts are told since this word changed: one step of a rollout
 
 
 @dataclass(frozen=True, slots=True)

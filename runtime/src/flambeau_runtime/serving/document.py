@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Annotated, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
@@ -19,12 +19,19 @@ from flambeau_runtime.serving.desired import (
     Document,
     ModelSpec,
     Owner,
+    Shadow,
     Source,
+    Sticky,
+    Swap,
     Timeouts,
+    Tolerance,
     VersionSpec,
     WarmupRequest,
 )
 from flambeau_runtime.settings import Limits
+
+ALL = 100
+"""Percent."""
 
 Number = TypeVar("Number", int, float)
 
@@ -37,6 +44,12 @@ SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,2
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]{1,256}$")]
 EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_TIMEOUT_S, allow_inf_nan=False)]
+Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_|~-]{1,128}$")]
+"""The name of a header or of a cookie (RFC 9110)."""
+JsonPath = Annotated[
+    str, StringConstraints(pattern=r"^\$(\.[A-Za-z0-9_-]+|\[([0-9]{1,9}|\*)\])*$", max_length=253)
+]
+Difference = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_S, allow_inf_nan=False)]
 
 
@@ -59,9 +72,11 @@ class SourcePart(_Part):
 
 
 class WorkersPart(_Part):
-    """How many workers."""
+    """How many workers, and how much each may hold."""
 
     min: Annotated[int, Field(ge=0, le=MOST_WORKERS)] = 1
+    max: Annotated[int, Field(ge=0, le=MOST_WORKERS)] | None = None
+    memory_bytes: Annotated[int, Field(ge=1, lt=2**63)] | None = None
 
 
 class BatchingPart(_Part):
@@ -96,6 +111,31 @@ class VersionPart(_Part):
     timeouts: TimeoutsPart = TimeoutsPart()
     env: dict[EnvName, EnvValue] = Field(default_factory=dict)
     warmup: Annotated[tuple[WarmupPart, ...], Field(max_length=100)] = ()
+    weight: Annotated[int, Field(ge=0, le=100)] = 0
+
+
+class StickyPart(_Part):
+    """What a caller is known by: a header or a cookie."""
+
+    header: Token | None = None
+    cookie: Token | None = None
+
+
+class TolerancePart(_Part):
+    """How far numbers at one place of two answers may lie apart."""
+
+    path: JsonPath
+    absolute: Difference = 0.0
+    relative: Difference = 0.0
+
+
+class ShadowPart(_Part):
+    """Which version gets copies of requests."""
+
+    version: Name
+    percent: Annotated[int, Field(ge=1, le=100)] = 100
+    tolerances: Annotated[tuple[TolerancePart, ...], Field(max_length=16)] = ()
+    ignore: Annotated[tuple[JsonPath, ...], Field(max_length=16)] = ()
 
 
 class ModelPart(_Part):
@@ -105,6 +145,12 @@ class ModelPart(_Part):
     required: bool = True
     default: Name | None = None
     versions: Annotated[tuple[VersionPart, ...], Field(max_length=100)]
+    sticky: StickyPart | None = None
+    shadow: ShadowPart | None = None
+    # Strict JSON has no enums of its own: the text is compared as it is.
+    swap: Literal["SideBySide", "WorkerByWorker", "Recreate"] = "SideBySide"
+    drain_seconds: Seconds | None = None
+    window: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
 
 
 class OwnerPart(_Part):
@@ -142,8 +188,22 @@ def parse(text: bytes, limits: Limits) -> Document:
 
 
 def _model(part: ModelPart, limits: Limits) -> ModelSpec:
-    versions = tuple(_version(part.name, version, limits) for version in part.versions)
-    return ModelSpec(part.name, part.default, versions, part.required)
+    return ModelSpec(
+        part.name,
+        part.default,
+        tuple(_version(part.name, version, limits) for version in part.versions),
+        part.required,
+        sticky=None if part.sticky is None else Sticky(part.sticky.header, part.sticky.cookie),
+        shadow=None if part.shadow is None else _shadow(part.shadow),
+        swap=Swap(part.swap),
+        drain_s=part.drain_seconds,
+        window=part.window,
+    )
+
+
+def _shadow(part: ShadowPart) -> Shadow:
+    tolerances = tuple(Tolerance(it.path, it.absolute, it.relative) for it in part.tolerances)
+    return Shadow(part.version, part.percent, tolerances, part.ignore)
 
 
 def _version(model: str, part: VersionPart, limits: Limits) -> VersionSpec:
@@ -163,6 +223,9 @@ def _version(model: str, part: VersionPart, limits: Limits) -> VersionSpec:
         env=part.env,
         warmup=tuple(WarmupRequest(it.body, it.content_type, it.repeat) for it in part.warmup),
         queue_size=limits.job_queue_size,
+        max_workers=part.workers.max,
+        weight=part.weight,
+        worker_memory_bytes=part.workers.memory_bytes,
     )
 
 
@@ -181,7 +244,26 @@ def _contradictions(part: DocumentPart) -> tuple[FieldProblem, ...]:
             message = f"{model.default!r} is none of the versions: {', '.join(versions)}"
             found.append(FieldProblem(f"models[{i}].default", message))
         found.extend(_repeated(versions, f"models[{i}].versions", "version"))
+        found.extend(_contradictions_in_traffic(model, f"models[{i}]"))
     return tuple(found)
+
+
+def _contradictions_in_traffic(model: ModelPart, path: str) -> Iterator[FieldProblem]:
+    versions = [version.version for version in model.versions]
+    others = sum(it.weight for it in model.versions if it.version != model.default)
+    if others > ALL:
+        message = f"the weights beside the default's add up to {others}: at most 100"
+        yield FieldProblem(f"{path}.versions", message)
+    if model.sticky is not None and (model.sticky.header is None) == (model.sticky.cookie is None):
+        yield FieldProblem(f"{path}.sticky", "needs header or cookie, one of the two")
+    if model.shadow is not None and model.shadow.version not in versions:
+        message = f"{model.shadow.version!r} is none of the versions: {', '.join(versions)}"
+        yield FieldProblem(f"{path}.shadow.version", message)
+    if model.shadow is not None and model.shadow.version == model.default:
+        yield FieldProblem(f"{path}.shadow.version", "is the default: a shadow is another version")
+    for j, version in enumerate(model.versions):
+        if version.workers.max is not None and version.workers.max < version.workers.min:
+            yield FieldProblem(f"{path}.versions[{j}].workers.max", "must not be less than min")
 
 
 def _repeated(names: list[str], path: str, field: str) -> Iterator[FieldProblem]:

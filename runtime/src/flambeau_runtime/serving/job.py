@@ -115,8 +115,8 @@ class Job:
 
     Times are on the monotonic clock, as the loop's. `deaths` counts the workers that died while
     they had it; `alone` says that it must not share a batch any more, `named` that its caller named
-    the version; `feed` is where its pieces come from, once there has been one: from then on it is
-    never handed to another worker.
+    the version (or, with `counters.COPY`, that it is a shadow's copy); `feed` is where its pieces
+    come from, once there has been one: from then on it is never handed to another worker.
     """
 
     __slots__ = (
@@ -138,7 +138,7 @@ class Job:
         reply: Reply,
         queued_at: float,
         deadline: float,
-        named: bool = False,  # noqa: FBT001, FBT002, RUF100  positional: built once per request
+        named: int = False,
     ) -> None:
         self.named = named
         self.payload = payload

@@ -9,9 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flambeau_runtime import protocol
-from flambeau_runtime.errors import DeadlineExceeded, PredictionFailed, RuntimeFault, WorkerLost
+from flambeau_runtime.errors import (
+    DeadlineExceeded,
+    HandlerRefused,
+    PredictionFailed,
+    RuntimeFault,
+    WorkerLost,
+)
 from flambeau_runtime.protocol import Answered, Garbage
 from flambeau_runtime.serving.batching import JobQueue
+from flambeau_runtime.serving.counters import FIRST_SERVER_ERROR
 from flambeau_runtime.serving.job import Job, Prediction
 from flambeau_runtime.serving.link import Link, row_fault
 
@@ -124,8 +131,7 @@ class Lane:
     def close(self) -> None:
         """Detach, give a batch in flight back to the queue, close the link: the worker exits."""
         if self._open:
-            stopped = WorkerLost("Worker died. It was stopped before the end of the stream.")
-            jobs = self._end_streams(self._let_go(), stopped)
+            jobs = self._end_unfinished(self._let_go())
             if jobs:
                 self.queue.again([jobs])
         self.link.close()
@@ -151,12 +157,15 @@ class Lane:
                 continue
             queued_at = job.queued_at
             waited_s = self._sent_at - queued_at
-            if row[0] == protocol.ROW_FAULT:
-                counters.failed(now - queued_at, waited_s, job.named)
-                job.fail(row_fault(row[3]))
-            else:
+            status = row[0]
+            if status == protocol.ROW_FAULT:
+                self._fail(job, row_fault(row[3]), now)
+                continue
+            if status < FIRST_SERVER_ERROR:
                 counters.answered(now - queued_at, waited_s, job.named)
-                job.resolve(Prediction(*row))
+            else:
+                counters.failed(now - queued_at, waited_s, job.named)
+            job.resolve(Prediction(*row))
 
     def parted(self, batch: int, rows: list[Answered]) -> None:
         """Pass on pieces of the answers of the batch in flight."""
@@ -236,6 +245,15 @@ class Lane:
         self._give_up(begun, fault)
         return [job for job in jobs if job.feed is None]
 
+    def _end_unfinished(self, jobs: list[Job]) -> list[Job]:
+        """Break the streams of a worker that is stopped, not by its fault; return the rest."""
+        stopped = WorkerLost("Worker died. It was stopped before the end of the stream.")
+        begun = [job for job in jobs if job.feed is not None]
+        self.queue.outstanding -= len(begun)
+        for job in begun:
+            job.fail(stopped)
+        return [job for job in jobs if job.feed is None]
+
     def _over(self) -> float:
         """Take note that the batch in flight is over; the worker may be busy again on return."""
         now = time.monotonic()
@@ -254,9 +272,16 @@ class Lane:
 
     def _fail(self, job: Job, fault: RuntimeFault, now: float) -> None:
         if not job.ended:
-            waited_s = (job.sent_at or now) - job.queued_at
-            self.queue.counters.failed(now - job.queued_at, waited_s, job.named)
+            counters = self.queue.counters
+            count = counters.failed if self._is_to_blame(fault) else counters.answered
+            count(now - job.queued_at, (job.sent_at or now) - job.queued_at, job.named)
             job.fail(fault)
+
+    def _is_to_blame(self, fault: RuntimeFault) -> bool:
+        """Say whether it is the worker's fault, not the request's, nor of whoever stopped it."""
+        if isinstance(fault, HandlerRefused):
+            return fault.status >= FIRST_SERVER_ERROR
+        return not (self.queue.leaving and isinstance(fault, WorkerLost))
 
     def _let_go(self) -> list[Job]:
         """Detach and return the jobs in flight that somebody still waits for."""

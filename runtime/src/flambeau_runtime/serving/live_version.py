@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from flambeau_runtime.archive.package import Package
 from flambeau_runtime.errors import NO_WORKER, LoadFailed, ModelNotReady, NoWorker
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.job import Job
+from flambeau_runtime.serving.memory import resident_bytes
 from flambeau_runtime.serving.modes import USUAL_HEADERS, SequenceHeaders, read_mode
 from flambeau_runtime.serving.observed import Failure, WorkerCounts, WorkerFacts
 from flambeau_runtime.serving.queues import make_queue
 from flambeau_runtime.serving.staffing import LEAVING, PlaceFacts, staff
+from flambeau_runtime.serving.swap import Allotment, Crew
 from flambeau_runtime.serving.worker_place import WorkerPlace
 from flambeau_runtime.serving.worker_state import WorkerState
 
 POLL_S = 0.02
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 GETTING_READY = frozenset({WorkerState.STARTING, WorkerState.LOADING, WorkerState.BACKING_OFF})
 """A worker that backs off after a death will be started: it counts as starting."""
+
+OUTGROWN_KNOWN_S = 300.0
+"""How long it is told that a worker held too much memory."""
 
 UNLOADING = "is being unloaded."
 
@@ -50,9 +51,17 @@ class LiveVersion:
         self.counters = counters or Counters()
         self.queue = make_queue(spec, self.counters, self.mode, sequence_headers)
         self.places: list[WorkerPlace] = []
+        self.listens_only = False  # a shadow: its handlers' own numbers are told to nobody
+        self.warm = False  # its warm-up is over: said by the converger
+        self.allot: Callable[[LiveVersion], Allotment] | None = None  # what others leave it
+        self.scales = False  # it may have up to workers.max of them when requests wait
+        self.tight = False  # there is no memory for one worker more
         self._employ = employ
         self._changed = changed
         self._closing = False
+        self._scaled = 0
+        self._outgrown: Failure | None = None  # the last worker that held too much memory
+        self._outgrown_at = 0.0
         self._served = False
         self._past_restarts = 0
         self._past_busy_s = 0.0
@@ -86,6 +95,45 @@ class LiveVersion:
         self.queue.apply(spec)
         self._look()
 
+    def scale(self, workers: int) -> None:
+        """Want more workers than the least, for as long as the spec allows them."""
+        self._scaled = workers
+        self._look()
+
+    @property
+    def wanted(self) -> int:
+        """How many workers are wanted now: the least, or more for the load there is."""
+        least = self.spec.workers
+        return least if least == 0 else min(max(least, self._scaled), self.most)
+
+    @property
+    def most(self) -> int:
+        """How many workers may ever be wanted of this spec."""
+        most = self.spec.max_workers if self.scales else None
+        return max(self.spec.workers, most or 0)
+
+    @property
+    def possible(self) -> int:
+        """How many workers could serve here.
+
+        Where the load may bring more of them, another pod is needed only when those are busy, too;
+        but not those that there is no memory for.
+        """
+        ready = self.counts().ready
+        return max(ready, self.most) if self.scales and not self.tight else ready
+
+    def outgrew(self, place: WorkerPlace, failure: Failure, *, at_once: bool) -> None:
+        """Have a fresh worker in the place of one that holds too much memory.
+
+        It ends its batch, unless it has to go at once; then that is a death like any other.
+        """
+        self._outgrown, self._outgrown_at = failure, asyncio.get_running_loop().time()
+        if at_once or place.state is not WorkerState.READY:
+            place.kill(failure)
+        else:
+            place.outgrown = failure
+        self._look()
+
     def retry(self) -> None:
         """Start workers that failed for good once more, with a fresh crash budget."""
         for place in self.places:
@@ -112,7 +160,7 @@ class LiveVersion:
 
     def abandon(self) -> None:
         """End everything now: jobs are refused, workers killed; `drain` sees the last one go."""
-        self._closing = True
+        self._closing = self.queue.leaving = True
         self.spec = replace(self.spec, workers=0)
         self._abandon_jobs()
         for place in self.places:
@@ -123,32 +171,60 @@ class LiveVersion:
 
     def workers(self) -> tuple[WorkerFacts, ...]:
         """Every worker that is wanted or still draining, oldest first."""
-        return tuple(place.facts(_memory_bytes(place.pid)) for place in self.places)
+        return tuple(place.facts(resident_bytes(place.pid)) for place in self.places)
 
     def counts(self) -> WorkerCounts:
         """Workers by what they can do now."""
         states = [place.state for place in self.places]
         return WorkerCounts(
-            wanted=self.spec.workers,
+            wanted=self.wanted,
             ready=states.count(WorkerState.READY),
             starting=sum(state in GETTING_READY for state in states),
             failed=states.count(WorkerState.FAILED),
-            restarts=self._past_restarts + sum(max(p.starts - 1, 0) for p in self.places),
+            restarts=self._past_restarts + sum(place.restarts for place in self.places),
         )
 
+    def crew(self) -> Crew:
+        """Its workers as the other versions of the model have to reckon with them."""
+        staying = [place for place in self.places if place.state not in LEAVING]
+        ready = sum(place.state is WorkerState.READY for place in staying)
+        return Crew(self.wanted, len(self.places), len(staying), ready, self._closing)
+
     def failure(self) -> Failure | None:
-        """Why the version does not serve; None while it serves or has not failed yet."""
-        return None if self.counts().ready else self.last_failure()
+        """Why the version does not serve; None while it serves or has not failed yet.
+
+        A worker that holds too much memory before the version is warm is a load that failed.
+        """
+        if not self.warm and self._outgrown is not None:
+            return self._outgrown
+        return None if self.counts().ready else self._loss()
 
     def last_failure(self) -> Failure | None:
-        """Why a worker is missing, also while others serve; None once it is back."""
+        """Why a worker is missing, also while others serve; None once it is back.
+
+        That a worker held too much memory stays known for a while: its successor is there at once.
+        """
+        if (loss := self._loss()) is not None:
+            return loss
+        known = self._outgrown is not None and (
+            not self.warm
+            or asyncio.get_running_loop().time() < self._outgrown_at + OUTGROWN_KNOWN_S
+        )
+        return self._outgrown if known else None
+
+    def _loss(self) -> Failure | None:
+        """Return why a place has no process that serves; None: none was lost, or it is back."""
         failed = [place for place in self.places if place.failure is not None]
         latest = max(failed, key=lambda place: place.failed_at, default=None)
-        return latest.failure if latest else None
+        return None if latest is None else latest.failure
 
     def log_tail(self) -> str:
         """The last lines (at most 2 KiB) of the newest worker that has written any."""
         return next((tail for p in reversed(self.places) if (tail := p.log_tail())), "")
+
+    def devices(self) -> tuple[int, ...]:
+        """The devices that its workers are on, each as often as a worker is."""
+        return tuple(device for place in self.places for device in place.devices)
 
     def busy_seconds(self) -> float:
         """How long workers have been busy so far, summed over workers; its growth is saturation."""
@@ -204,7 +280,7 @@ class LiveVersion:
     def _forget_stopped(self) -> None:
         for place in self.places:
             if place.state is WorkerState.STOPPED:
-                self._past_restarts += max(place.starts - 1, 0)
+                self._past_restarts += place.restarts
                 self._past_busy_s += place.busy_s
         self.places = [place for place in self.places if place.state is not WorkerState.STOPPED]
 
@@ -214,14 +290,25 @@ class LiveVersion:
             self._look_due = asyncio.get_running_loop().call_later(POLL_S, self._look)
             return
         facts = [
-            PlaceFacts(place.number, _same_kind(place.spec, self.spec), place.state)
+            PlaceFacts(
+                place.number,
+                place.outgrown is None and _same_kind(place.spec, self.spec),
+                place.state,
+            )
             for place in self.places
         ]
-        step = staff(facts, self.spec.workers)
+        allotment = self._allotment()
+        step = staff(facts, allotment.keep, allotment.room)
         for place in [place for place in self.places if place.number in step.drain]:
             place.drain()
         for _ in range(step.start):
             self.places.append(self._employ(self))  # one by one: each counts for the next's device
+
+    def _allotment(self) -> Allotment:
+        allotment = Allotment(self.wanted) if self.allot is None else self.allot(self)
+        if allotment.room is None and self.tight:
+            return Allotment(allotment.keep, max(self.wanted - len(self.places), 0))
+        return allotment
 
     def _serves_the_rest(self) -> bool:
         """Tell whether what is queued will be answered: by a worker that is there or comes back."""
@@ -269,11 +356,3 @@ def _same_kind(born: VersionSpec, wanted: VersionSpec) -> bool:
         and born.handler == wanted.handler
         and born.split_json_arrays == wanted.split_json_arrays
     )
-
-
-def _memory_bytes(pid: int | None) -> int:
-    """Resident memory of a process; 0 where /proc is not there to tell."""
-    if pid is not None:
-        with suppress(OSError):
-            return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
-    return 0

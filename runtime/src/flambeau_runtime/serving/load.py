@@ -13,7 +13,7 @@ WINDOW_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`saturation` is 0 to 1 for busy workers, and beyond for what waits."""
+    """`saturation` is 0 to 1 for busy workers of all there may be, and beyond for what waits."""
 
     queue_wait_s: float
     saturation: float
@@ -30,7 +30,7 @@ class LoadMeter:
     def read(self, lives: Sequence[LiveVersion], now: float) -> Load:
         """Return the load at `now`, on the clock that every call uses."""
         busy_s = sum(live.busy_seconds() for live in lives)
-        workers = sum(live.counts().ready for live in lives)
+        workers = sum(live.possible for live in lives)
         if self._since is None:
             self._since, self._busy_s = now, busy_s
         elif now - self._since >= WINDOW_S:
@@ -48,5 +48,5 @@ def _waiting(lives: Sequence[LiveVersion]) -> float:
 
 
 def _rounds(live: LiveVersion) -> float:
-    room = max(live.counts().ready, 1) * max(live.spec.batching.max_size, 1)
+    room = max(live.possible, 1) * max(live.spec.batching.max_size, 1)
     return len(live.queue) / room

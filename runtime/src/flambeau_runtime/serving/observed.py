@@ -84,3 +84,4 @@ class Report:
     ready: bool
     draining: bool
     models: tuple[ModelReport, ...]
+    cautious: bool = False  # booted, and not told anything since: no candidate has a weight

@@ -136,7 +136,16 @@ class SequenceQueue(JobQueue):
         fault = WorkerLost("Worker died. The state of this sequence is lost with it.")
         for job in [job for batch in batches for job in batch]:
             self.outstanding -= 1
+            self._blame(job)
             job.fail(fault)
+
+    def sequence_of(self, headers: bytes) -> str | None:
+        """Return the sequence that a request names; None where it names none."""
+        return _find(headers, self._headers.id)
+
+    def holds(self, sequence: str) -> bool:
+        """Return whether a sequence has begun here and is not over."""
+        return sequence in self._sequences
 
     def fail_all(self, fault: RuntimeFault) -> None:
         """End every waiting job, because no worker will come."""

@@ -32,8 +32,15 @@ class Staffing:
     drain: tuple[int, ...] = ()
 
 
-def staff(places: Sequence[PlaceFacts], wanted: int) -> Staffing:
-    """Return the next step from these workers to `wanted` ones of the current kind."""
+def staff(places: Sequence[PlaceFacts], wanted: int, room: int | None = None) -> Staffing:
+    """Return the next step from these workers to `wanted` ones of the current kind.
+
+    Args:
+        places: every worker there is.
+        wanted: how many there shall be.
+        room: how many more processes there may be now; None: as many as it takes. Without room a
+            worker of an old kind goes before one of the new kind comes.
+    """
     staying = [place for place in places if place.state not in LEAVING]
     current = [place for place in staying if place.current]
     old = [place for place in staying if not place.current]
@@ -41,7 +48,12 @@ def staff(places: Sequence[PlaceFacts], wanted: int) -> Staffing:
     ready = sum(place.state is WorkerState.READY for place in current)
     kept = _still_needed(old, wanted - ready)
     leaving = surplus + [place for place in old if place not in kept]
-    return Staffing(_to_start(current, kept, wanted), tuple(place.number for place in leaving))
+    start = _to_start(current, kept, wanted)
+    if room is not None and start > room:
+        start = room
+        if kept and not leaving and len(staying) == len(places):
+            leaving = kept[-1:]  # and nobody is on the way out already
+    return Staffing(start, tuple(place.number for place in leaving))
 
 
 def _dispensable(places: Sequence[PlaceFacts], count: int) -> list[PlaceFacts]:

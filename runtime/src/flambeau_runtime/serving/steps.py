@@ -8,10 +8,11 @@ change.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from flambeau_runtime.serving.desired import Document, ModelSpec, Source, VersionSpec
+from flambeau_runtime.serving.desired import Document, ModelSpec, Source, Swap, VersionSpec
+from flambeau_runtime.serving.swap import takes_turns
 
 Key = tuple[str, str]
 """Model and version."""
@@ -56,12 +57,19 @@ class Facts:
 
     `defaults` are the effective ones, per model. `cautious` holds from a boot until somebody
     speaks: candidates then wait until the defaults serve, so that a candidate which brings the
-    container down cannot do it twice.
+    container down cannot do it twice. `leaving` names the models for whose swap this runtime has
+    left its Services, and whether everybody had time to notice.
     """
 
     versions: Mapping[Key, VersionFacts] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     cautious: bool = False
+    leaving: Mapping[str, bool] = field(default_factory=dict)
+
+    def stage(self, model: str, version: str | None) -> Stage | None:
+        """Return where a version stands; None: nobody knows it."""
+        fact = None if version is None else self.versions.get((model, version))
+        return None if fact is None else fact.stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,18 @@ class Retire:
     version: str
 
 
-Step = Fetch | Load | Warm | Apply | SetDefault | Retire
+@dataclass(frozen=True, slots=True)
+class SetAway:
+    """Be not ready while the model's old version goes before its new one comes, or no more so.
+
+    Requests are answered on for a while, until all who send them have noticed.
+    """
+
+    model: str
+    away: bool
+
+
+Step = Fetch | Load | Warm | Apply | SetDefault | Retire | SetAway
 
 
 def same_content(wanted: Source, present: Source, digest: str | None) -> bool:
@@ -139,16 +158,48 @@ def plan_steps(document: Document, facts: Facts) -> tuple[Step, ...]:
 
 
 def _default_moves(document: Document, facts: Facts) -> Iterator[Step]:
-    for name in sorted(facts.defaults.keys() - {model.name for model in document.models}):
+    models = {model.name: model for model in document.models}
+    for name in sorted(facts.defaults.keys() - models.keys()):
         yield SetDefault(name, None)
+    for name in sorted(facts.leaving):
+        if not _is_away(models.get(name), facts):
+            yield SetAway(name, away=False)
     for model in document.models:
-        current = facts.defaults.get(model.name)
-        if model.default == current:
-            continue
-        if model.default is None or _default_arrived(model, facts):
-            yield SetDefault(model.name, model.default)
-        elif current is not None and (model.name, current) not in facts.versions:
+        if model.default != facts.defaults.get(model.name):
+            yield from _default_move(model, facts)
+
+
+def _default_move(model: ModelSpec, facts: Facts) -> Iterator[Step]:
+    current = facts.defaults.get(model.name)
+    if model.default is None or _default_arrived(model, facts):
+        yield SetDefault(model.name, model.default)
+    elif current is not None and (model.name, current) not in facts.versions:
+        yield SetDefault(model.name, None)
+    elif _goes_first(model, facts) and facts.stage(model.name, model.default) is Stage.FETCHED:
+        # What could not even be fetched takes no runtime out of its Services.
+        if model.name not in facts.leaving:
+            yield SetAway(model.name, away=True)
+        elif facts.leaving[model.name]:
             yield SetDefault(model.name, None)
+
+
+def _goes_first(model: ModelSpec, facts: Facts) -> bool:
+    """Return whether the version that answers now has to be gone before the wanted one may come."""
+    current = facts.defaults.get(model.name)
+    keeps_workers = any(it.version == current and it.workers for it in model.versions)
+    return takes_turns(model) and current is not None and not keeps_workers
+
+
+def _is_away(model: ModelSpec | None, facts: Facts) -> bool:
+    """Return whether a model whose old version goes, or is gone, still waits for its new one."""
+    if model is None or model.default is None:
+        return False
+    current = facts.defaults.get(model.name)
+    return current is None or (current != model.default and _goes_first(model, facts))
+
+
+def _wants(model: ModelSpec, version: str) -> bool:
+    return any(spec.version == version for spec in model.versions)
 
 
 def _departures(document: Document, facts: Facts) -> Iterator[Step]:
@@ -157,15 +208,17 @@ def _departures(document: Document, facts: Facts) -> Iterator[Step]:
     for key, fact in facts.versions.items():
         if key in wanted or fact.stage is Stage.DRAINING:
             continue
-        if not _still_answers(models.get(key[0]), key, facts):
+        model = models.get(key[0])
+        if model is None or not _still_answers(model, key, facts):
             yield Retire(*key)
+        elif model.swap is Swap.WORKER_BY_WORKER and fact.spec.workers > 1:
+            yield Apply(replace(fact.spec, workers=1))  # the last one goes when the default moved
 
 
-def _still_answers(model: ModelSpec | None, key: Key, facts: Facts) -> bool:
+def _still_answers(model: ModelSpec, key: Key, facts: Facts) -> bool:
     """Return whether a version nobody wants must stay until the wanted default has arrived."""
     return (
-        model is not None
-        and model.default is not None
+        model.default is not None
         and facts.defaults.get(model.name) == key[1]
         and facts.versions[key].stage is Stage.SERVING
     )
@@ -174,11 +227,49 @@ def _still_answers(model: ModelSpec | None, key: Key, facts: Facts) -> bool:
 def _arrivals(document: Document, facts: Facts) -> Iterator[Step]:
     candidates_may_start = not facts.cautious or _defaults_serve(document, facts)
     for model in document.models:
-        for spec in model.versions:
-            step = _next_for(spec, facts.versions.get((spec.model, spec.version)))
+        for wish in model.versions:
+            fact = facts.versions.get((wish.model, wish.version))
+            spec = _for_now(model, wish, facts)
+            step = _next_for(spec, fact)
             may_start = candidates_may_start or spec.version == model.default
-            if step is not None and (may_start or not isinstance(step, Fetch)):
+            if isinstance(step, Fetch) and not may_start:
+                continue
+            if isinstance(step, Load) and takes_turns(model) and _others_are_here(model, facts):
+                continue
+            if step is not None:
                 yield step
+
+
+def _for_now(model: ModelSpec, spec: VersionSpec, facts: Facts) -> VersionSpec:
+    """Return the wish with as many workers as it may have until the default has moved.
+
+    The version that answers keeps workers that it loses afterwards: all of them, or the last one
+    where workers are exchanged one by one. There, a version that replaces one which nobody wants
+    any more has to be content with all but that worker's place.
+    """
+    current = facts.defaults.get(model.name)
+    by_worker = model.swap is Swap.WORKER_BY_WORKER and not takes_turns(model)
+    if current is None or current == model.default or _default_arrived(model, facts):
+        return spec
+    fact = facts.versions.get((spec.model, spec.version))
+    if spec.version == current and fact is not None:
+        least = min(fact.spec.workers, 1) if by_worker else fact.spec.workers
+        return replace(spec, workers=max(spec.workers, least))
+    one_stays = not _wants(model, current) and facts.stage(model.name, current) is Stage.SERVING
+    if spec.version == model.default and by_worker and one_stays:
+        capacity = sum(it.workers for it in model.versions)
+        return replace(spec, workers=min(spec.workers, capacity - 1))
+    return spec
+
+
+def _others_are_here(model: ModelSpec, facts: Facts) -> bool:
+    """Return whether anything of a version that has to go first is still alive."""
+    return any(
+        name == model.name
+        and not _wants(model, version)
+        and fact.stage in ALIVE | {Stage.BROKEN, Stage.DRAINING}
+        for (name, version), fact in facts.versions.items()
+    )
 
 
 def _defaults_serve(document: Document, facts: Facts) -> bool:

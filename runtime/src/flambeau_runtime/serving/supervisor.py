@@ -17,19 +17,22 @@ from typing import Any, Self
 from flambeau_runtime.archive.fetch import credentials
 from flambeau_runtime.archive.model_config import read_model_config
 from flambeau_runtime.archive.package import Package
-from flambeau_runtime.serving import placement, torch_need, worker_environment
+from flambeau_runtime.serving import memory, placement, torch_need, worker_environment
 from flambeau_runtime.serving.counters import Counters
 from flambeau_runtime.serving.cpu_share import threads_per_worker, usable_cpus
 from flambeau_runtime.serving.desired import VersionSpec
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.modes import SequenceHeaders, read_mode
 from flambeau_runtime.serving.spawn import Birth, Spawner
+from flambeau_runtime.serving.swap import Allotment, Crew, allot
 from flambeau_runtime.serving.template_link import TemplateLink
 from flambeau_runtime.serving.worker_place import Site, WorkerPlace
 from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import DEFAULT_VERSION, Telemetry
 
 NO_ERROR = (None, None, None)
+PRELOAD_ANYWAY_S = 5.0
+"""Without any version for so long, torch is imported for whatever comes."""
 
 
 def without_hidden(environment: Mapping[str, str], hidden: str | None) -> dict[str, str]:
@@ -48,7 +51,8 @@ def without_hidden(environment: Mapping[str, str], hidden: str | None) -> dict[s
 class Supervisor:
     """Async context manager around all workers of this process.
 
-    Entering starts the template process, whose import of torch runs beside everything else; leaving
+    Entering starts the template process, which imports torch beside everything else once a version
+    wants it, or when none is known after a while: a long download, or nobody's wish yet. Leaving
     drains every version, or kills the workers when an error is on its way.
 
     `changed` holds callbacks without arguments, called whenever any fact about any worker changes.
@@ -71,6 +75,9 @@ class Supervisor:
         self._environment |= worker_environment.told(settings)
         self._lives: list[LiveVersion] = []
         self._sites: dict[LiveVersion, Site] = {}
+        self._bounds: Mapping[str, int] = {}
+        self._crews: dict[LiveVersion, Crew] = {}
+        self._oom_kills = memory.oom_kills()
         self._sequence_headers = SequenceHeaders(
             settings.sequence_id_header,
             settings.sequence_start_header,
@@ -79,7 +86,7 @@ class Supervisor:
         self._numbers = count(settings.first_worker_id)
         self._tasks = asyncio.TaskGroup()
         self._template: TemplateLink | None = None
-        self._template_task: asyncio.Task[None] | None = None
+        self._template_tasks: list[asyncio.Task[None]] = []
         self._spawner = Spawner(self._environment, None)
 
     async def __aenter__(self) -> Self:
@@ -91,7 +98,10 @@ class Supervisor:
                 worker_environment.for_template(self._environment, threads)
             )
             self._template.start()
-            self._template_task = self._tasks.create_task(self._template.run())
+            self._template_tasks = [
+                self._tasks.create_task(self._template.run()),
+                self._tasks.create_task(self._preload_for_the_unknown(self._template)),
+            ]
         self._spawner = Spawner(self._environment, self._template)
         return self
 
@@ -109,8 +119,8 @@ class Supervisor:
         finally:
             for live in self._lives:  # none has workers left but when the draining was cancelled
                 live.abandon()
-            if self._template_task is not None:
-                self._template_task.cancel()
+            for task in self._template_tasks:
+                task.cancel()
             # An error of the caller's own is not wrapped into the group of the workers' tasks.
             cancelled = isinstance(error, asyncio.CancelledError)
             await self._tasks.__aexit__(*((kind, error, traceback) if cancelled else NO_ERROR))
@@ -123,10 +133,19 @@ class Supervisor:
             self._telemetry.recorder,
         )
         live = LiveVersion(
-            spec, package, self._employ, self._tell, counters, self._sequence_headers
+            spec,
+            package,
+            self._employ,
+            self._tell,
+            counters,
+            self._sequence_headers,
         )
+        live.allot = self._allot
+        live.scales = self._settings.managed is not None  # as in TorchServe, verbs scale nothing
         self._sites[live] = self._site(live)
         self._lives.append(live)
+        if self._template is not None and _wants_torch(spec, package):
+            self._template.preload()
         live.apply(spec)
         return live
 
@@ -137,6 +156,16 @@ class Supervisor:
         if live in self._lives:
             self._lives.remove(live)
             del self._sites[live]
+            self._crews.pop(live, None)
+            self._tell()  # its places are free
+
+    def bound(self, capacities: Mapping[str, int]) -> None:
+        """Let the models named here have at most so many workers in all their versions."""
+        if capacities == self._bounds:
+            return
+        self._bounds = dict(capacities)
+        for live in tuple(self._lives):
+            live.changed()
 
     async def settle(self, timeout_s: float) -> None:
         """Have every idle worker say what its handler has measured, or wait no longer."""
@@ -159,12 +188,46 @@ class Supervisor:
         """Whether the template has imported everything."""
         return self._template is not None and self._template.ready
 
+    async def _preload_for_the_unknown(self, template: TemplateLink) -> None:
+        await asyncio.sleep(PRELOAD_ANYWAY_S)
+        if not self._lives:
+            template.preload()
+
+    @property
+    def lives(self) -> tuple[LiveVersion, ...]:
+        """Every version that has workers or gets some."""
+        return tuple(self._lives)
+
     def _places(self) -> list[WorkerPlace]:
         return [place for live in self._lives for place in live.places]
 
     def _tell(self) -> None:
+        self._tell_siblings()
         for callback in self.changed:
             callback()
+
+    def _tell_siblings(self) -> None:
+        """Let versions that share a bound look again when one of them has other workers now."""
+        for live in self._lives:
+            crew = live.crew()
+            if live.spec.model in self._bounds and self._crews.get(live) != crew:
+                for other in self._lives:
+                    if other is not live and other.spec.model == live.spec.model:
+                        other.changed()
+            self._crews[live] = crew
+
+    def _allot(self, live: LiveVersion) -> Allotment:
+        capacity = self._bounds.get(live.spec.model)
+        if capacity is None:
+            return Allotment(live.wanted)
+        crews = [it for it in self._lives if it.spec.model == live.spec.model]
+        return allot([it.crew() for it in crews], crews.index(live), capacity)
+
+    def _ran_out_of_memory(self) -> bool:
+        """Return whether the kernel has killed one more process than was known."""
+        counted = memory.oom_kills()
+        known, self._oom_kills = self._oom_kills, min(self._oom_kills + 1, counted)
+        return counted > known
 
     def _employ(self, live: LiveVersion) -> WorkerPlace:
         config = read_model_config(live.package.config)
@@ -181,25 +244,32 @@ class Supervisor:
             mode=live.mode,
             spawner=self._spawner,
             telemetry=self._telemetry,
+            measured=partial(self._measured, live),
             load_message=partial(self._load_message, live.package),
             birth=partial(self._birth, live.package),
             changed=live.changed,
             forgive=live.forgive,
+            ran_out_of_memory=self._ran_out_of_memory,
             max_response_bytes=self._settings.limits.max_response_bytes,
             retry_window_s=read_model_config(live.package.config).max_retry_timeout_s,
         )
 
+    def _measured(self, live: LiveVersion, updates: list[Any]) -> None:
+        if not live.listens_only:
+            self._telemetry.handler_measured(updates)
+
     def _birth(
         self, package: Package, spec: VersionSpec, devices: tuple[int, ...], name: str
     ) -> Birth:
-        planned = sum(live.spec.workers for live in self._lives)
+        # What may come when requests wait has its share from the start: threads are for life.
+        planned = sum(live.most for live in self._lives)
         share = threads_per_worker(usable_cpus(), max(planned, self.expected_workers))
         threads = worker_environment.thread_count(self._environment, share)
         own = package.environment
         return Birth(
             name=name,
             directory=str(package.directory),
-            wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
+            wants_torch=_wants_torch(spec, package),
             additions=worker_environment.for_sequences(self._environment, self._sequence_headers)
             | worker_environment.additions(
                 self._environment,
@@ -250,3 +320,7 @@ class Supervisor:
             "maxResponseBytes": self._settings.limits.max_response_bytes,
             "everyMeasurement": self._telemetry.recorder is not None,
         }
+
+
+def _wants_torch(spec: VersionSpec, package: Package) -> bool:
+    return torch_need.wants_torch(package.directory, spec.handler or package.handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from flambeau_runtime.errors import LoadFailed, RuntimeFault
+from flambeau_runtime.errors import LoadFailed, OutOfMemory, RuntimeFault
 from flambeau_runtime.serving import job
 from flambeau_runtime.serving.desired import VersionSpec, WarmupRequest
 from flambeau_runtime.serving.live_version import LiveVersion
@@ -18,7 +18,8 @@ async def send(live: LiveVersion, spec: VersionSpec) -> None:
     """Send every warm-up request `repeat` times to each worker, as far as idle workers pull evenly.
 
     Raises:
-        LoadFailed: one was not answered, or with a status of 400 or above (reason WarmupFailed).
+        LoadFailed: one was not answered, or with a status of 400 or above (reason WarmupFailed, or
+            OutOfMemory).
     """
     for number, request in enumerate(spec.warmup, 1):
         name = f"warm-up request {number} of {len(spec.warmup)}"
@@ -41,7 +42,8 @@ async def _ask(live: LiveVersion, spec: VersionSpec, request: WarmupRequest, nam
     try:
         prediction = await job.ask(live, payload, spec.timeouts.response_s, spec.model)
     except RuntimeFault as fault:
-        raise LoadFailed("WarmupFailed", f"{name}: {fault}") from fault
+        reason = "OutOfMemory" if isinstance(fault, OutOfMemory) else "WarmupFailed"
+        raise LoadFailed(reason, f"{name}: {fault}") from fault
     if prediction.status >= FIRST_ERROR_STATUS:
         said = bytes(prediction.body[:SHOWN_BYTES]).decode(errors="replace")
         message = f"{name} was answered with status {prediction.status}: {said}"

@@ -46,10 +46,12 @@ class Site:
     mode: Mode
     spawner: Spawner
     telemetry: Telemetry
+    measured: Callable[[list[Any]], None]  # told what handlers have measured
     load_message: Callable[[VersionSpec, tuple[int, ...]], dict[str, Any]]
     birth: Callable[[VersionSpec, tuple[int, ...], str], Birth]
     changed: Callable[[], None]
     forgive: Callable[[], None]  # deaths turned out to be a row's fault, not the workers'
+    ran_out_of_memory: Callable[[], bool]  # whether the kernel has just killed one of ours for it
     max_response_bytes: int
     retry_window_s: float
 
@@ -67,6 +69,7 @@ class WorkerPlace:
         self.failure: Failure | None = None  # since the last load that succeeded
         self.failed_at = 0.0
         self.starts = 0
+        self.outgrown: Failure | None = None  # it holds too much memory, and a fresh one is due
         self.budget = CrashBudget(site.retry_window_s)
         self._site = site
         self._started_at = time.time()  # noqa: TID251  shown to people, never subtracted
@@ -75,6 +78,8 @@ class WorkerPlace:
         self._link: WorkerLink | None = None
         self._busy_s = 0.0
         self._delay_s: float | None = None
+        self._killed = False
+        self._why_killed: Failure | None = None
         self._poke = asyncio.Event()
         self._drain_asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -82,6 +87,11 @@ class WorkerPlace:
     def name(self) -> str:
         """The worker's name in logs and metrics, as TorchServe builds it."""
         return f"W-{self.number}-{self.spec.model}_{self.spec.version}"
+
+    @property
+    def restarts(self) -> int:
+        """How many processes came after one that was lost or held too much."""
+        return max(self.starts - 1, 0) + (self.outgrown is not None)
 
     @property
     def pid(self) -> int | None:
@@ -134,9 +144,11 @@ class WorkerPlace:
             self._advance(WorkerEvent.RETRY_ASKED)
             self._poke.set()
 
-    def kill(self) -> None:
-        """End the process, whatever it does."""
+    def kill(self, failure: Failure | None = None) -> None:
+        """End the process, whatever it does; `failure` says why, unless it was to go anyway."""
         if self._process is not None:
+            self._why_killed = failure
+            self._killed = True
             self._process.kill()
 
     async def run(self) -> None:
@@ -152,6 +164,7 @@ class WorkerPlace:
     async def _live(self) -> None:
         """Start a process, load, feed it, and see it end."""
         self.starts += 1
+        self._killed, self._why_killed = False, None
         self._started_at = time.time()  # noqa: TID251  shown to people, never subtracted
         try:
             end = await self._start_and_serve()
@@ -184,7 +197,20 @@ class WorkerPlace:
             # was lost or is late has nothing to finish.
             code = await process.end(0.0 if end else GRACE_S)
             self._process = None
-        return _explained(fault or end, code, process.output.tail())
+        explained = _explained(fault or end, code, process.output.tail())
+        return self._memory_words(explained, code)
+
+    def _memory_words(
+        self, end: LaneEnd | LoadFailed | None, code: int | None
+    ) -> LaneEnd | LoadFailed | None:
+        """Return the end with its reason if memory was: the worker's limit, or the kernel's."""
+        if not isinstance(end, LoadFailed):
+            return end
+        if self._why_killed is not None:
+            return LoadFailed(self._why_killed.reason, self._why_killed.message, end.log_tail)
+        if code == -signal.SIGKILL and not self._killed and self._site.ran_out_of_memory():
+            return LoadFailed("OutOfMemory", f"{end}: the kernel found no memory", end.log_tail)
+        return end
 
     async def _start(self) -> tuple[WorkerProcess, WorkerLink, asyncio.Future[LaneEnd]]:
         channel = open_channel(self._site.queue.arena_fd)
@@ -192,7 +218,7 @@ class WorkerPlace:
         link = WorkerLink(
             channel.front,
             lambda fault: _resolve(lost, LaneEnd(fault, 0)),
-            self._site.telemetry.handler_measured,
+            self._site.measured,
         )
         birth = self._site.birth(self.spec, self.devices, self.name)
         process: WorkerProcess | None = None

@@ -371,7 +371,7 @@ def _import(handler: str, model_dir: Path, envelope: str | None) -> EntryPoint:
         raise LoadFailed("HandlerImportFailed", str(error)) from error
     except (Exception, SystemExit) as error:
         log.exception("the handler cannot be imported")
-        raise LoadFailed("HandlerImportFailed", describe(error)) from error
+        raise LoadFailed(_load_reason(error, "HandlerImportFailed"), describe(error)) from error
 
 
 def _initialize(entry_point: EntryPoint, context: Context) -> None:
@@ -379,7 +379,17 @@ def _initialize(entry_point: EntryPoint, context: Context) -> None:
         entry_point.initialize(context)
     except (Exception, SystemExit) as error:
         log.exception("the handler cannot be initialised")
-        raise LoadFailed("InitializeFailed", describe(error)) from error
+        raise LoadFailed(_load_reason(error, "InitializeFailed"), describe(error)) from error
+
+
+def _load_reason(error: BaseException, otherwise: str) -> str:
+    """Return OutOfMemory if that is what it was, also behind an error of the handler's own."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, _out_of_memory_types()) or "CUDA out of memory" in str(seen):
+            return "OutOfMemory"  # the text: a torch that is old has no class for it
+        seen = seen.__cause__ or seen.__context__
+    return otherwise
 
 
 def _out_of_memory_types() -> tuple[type[BaseException], ...]:

@@ -62,6 +62,11 @@ class Call:
         sent: Any = self._context.invocation_metadata() or ()  # a tuple of pairs, not the class
         return next((value for name, value in sent if name == key), None)
 
+    def headers(self) -> bytes:
+        r"""Return what the client sent as headers would be: `b"\r\nname: value"` each."""
+        sent: Any = self._context.invocation_metadata() or ()
+        return b"".join(b"\r\n%b: %b" % (name.encode(), _bytes(value)) for name, value in sent)
+
     @property
     def time_left_s(self) -> float | None:
         """Return how long the client will wait; None: for ever."""
@@ -228,6 +233,11 @@ class Calls:
             host, port = call.peer
             number: int = code.value[0]
             self._telemetry.access(f"{host}:{port}", GRPC, name, number, elapsed_ms)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    """Return a value of metadata; those of keys that end with -bin are bytes."""
+    return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
 
 
 def snake_case(name: str) -> str:

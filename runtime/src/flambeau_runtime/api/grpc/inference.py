@@ -72,7 +72,7 @@ class InferenceService:
     ) -> AbstractContextManager[Pieces]:
         if not request.model_name:
             raise missing("model_name")
-        live = self._predictor.find(request.model_name, request.model_version)
+        live = self._predictor.find(request.model_name, request.model_version, call, headers)
         named = bool(request.model_version)
         return self._predictor.asked(live, call, inputs_of(request), named=named, headers=headers)
 

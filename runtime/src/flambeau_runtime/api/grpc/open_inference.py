@@ -107,7 +107,7 @@ class OpenInferenceService:
         self._predictor.admit(call)
         if not request.model_name:
             raise missing("model_name")
-        live = self._predictor.find(request.model_name, request.model_version)
+        live = self._predictor.find(request.model_name, request.model_version, call)
         named = bool(request.model_version)
         body = await _aside(request.ByteSize(), lambda: self._body_of(request))
         with self._predictor.asked(live, call, [("body", JSON, body)], named=named) as pieces:

@@ -47,14 +47,20 @@ class Predictor:
         except RuntimeFault as fault:
             raise at_the_door(fault) from fault
 
-    def find(self, model: str, version: str) -> Version:
-        """Return who answers; an empty version is the default one.
+    def find(self, model: str, version: str, call: Call, headers: bytes = b"") -> Version:
+        """Return who answers; an empty version is whichever the model's weights say.
+
+        Args:
+            model: its name.
+            version: its version.
+            call: whose metadata may say which version the caller keeps.
+            headers: what the handler sees beside them.
 
         Raises:
             Refused: nobody does.
         """
         try:
-            return self._routes.route(model, version or None)
+            return self._routes.route(model, version or None, call.headers() + b"\r\n" + headers)
         except RuntimeFault as fault:
             raise at_the_door(fault) from fault
 
