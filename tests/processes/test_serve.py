@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from urllib.parse import urlsplit
 
 import psutil
@@ -190,6 +191,24 @@ def test_asked_to_drain_it_leaves_the_endpoints_and_lets_kept_connections_go(tmp
         assert server.manage("POST", "/drain").status == 202
         assert server.manage("GET", "/ready").status == 503
         until(lambda: connection_header(server) == "close")
+
+
+def test_what_lies_idle_when_a_runtime_begins_to_drain_may_be_used_once_more(tmp_path):
+    with serving(tmp_path, *with_model(tmp_path), "--drain-delay", "30") as server:
+        until(lambda: server.predict("echo").status == 200)
+        address = urlsplit(server.inference)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as kept:
+            kept.sendall(b"POST /predictions/echo HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+            assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: server.manage("GET", "/ready").status == 503)
+            time.sleep(2)  # it is long idle now
+            kept.sendall(b"POST /predictions/echo HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+            answer = kept.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in answer
+        server.process.send_signal(signal.SIGTERM)  # the second one does not wait any longer
+        assert server.process.wait(20) == 0
 
 
 def test_what_lies_idle_is_closed_long_before_a_draining_runtime_ends(tmp_path):

@@ -33,6 +33,8 @@ OnStarted = Callable[[Urls], None]
 
 LOOK_AGAIN_S = 3600.0
 START_PATIENCE_S = 30.0
+UNTOUCHED_S = 5.0
+"""How long nothing idle is closed after SIGTERM; at most half of the drain delay."""
 LISTENING_FILE = "listening.json"
 
 
@@ -193,12 +195,15 @@ async def _drain(parts: Parts, doors: Doors, signals: _Signals) -> None:
 async def _let_clients_leave(seconds: float, doors: Doors, signals: _Signals) -> None:
     """Wait until others have noticed, and close early what lies idle.
 
-    A request that is sent just as its connection is closed is lost. What was not used for a second
-    is hardly picked by a client; at the end, when the start of a successor may slow clients down
-    and have them reach for whatever they have kept, nothing is left to pick.
+    A request that is sent just as its connection is closed is lost. At first nothing is closed but
+    by an answer: the end of a pod slows its neighbours down, and a client that was held up reaches
+    for whatever it has kept before it notices what has ended. Then what was not used for a second
+    goes, which is hardly picked; at the end, when the start of a successor does the same to
+    clients, nothing is left to pick.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
+    await _wait(signals.hurry, min(seconds / 2, UNTOUCHED_S))
     while (left := end - loop.time()) > 0 and not signals.hurry.is_set():
         doors.close_idle()
         await _wait(signals.hurry, min(left, IDLE_S / 2))
