@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -35,13 +35,15 @@ class Rule:
     absolute: float = 0.0
     relative: float = 0.0
     ignore: bool = False
+    order: int = 0  # of those that fit a place the lowest counts, however deep it was met
 
 
 def read_rules(shadow: Shadow) -> tuple[Rule, ...]:
     """Return the rules of a shadow; of those that fit a place the first one counts."""
     ignored = [Rule(_steps(path), ignore=True) for path in shadow.ignore]
     tolerated = [Rule(_steps(it.path), it.absolute, it.relative) for it in shadow.tolerances]
-    return (*ignored, *tolerated)
+    rules = enumerate((*ignored, *tolerated))
+    return tuple(replace(rule, order=order) for order, rule in rules)
 
 
 def _steps(path: str) -> tuple[tuple[bool, Step], ...]:
@@ -65,8 +67,9 @@ class _Place:
     def child(self, *, item: bool, step: Step, real: Any, copy: Any) -> _Place:  # noqa: ANN401  JSON
         depth = len(self.path)
         fitting = tuple(rule for rule in self.rules if _fits(rule, depth, item=item, step=step))
-        arrived = (rule for rule in fitting if len(rule.steps) == depth + 1)
-        rule = self.rule or next(arrived, None)
+        arrived = [rule for rule in fitting if len(rule.steps) == depth + 1]
+        known = [*arrived, *([self.rule] if self.rule else [])]
+        rule = min(known, key=lambda rule: rule.order, default=None)
         return _Place((*self.path, (item, step)), real, copy, fitting, rule)
 
 
