@@ -1,7 +1,7 @@
 # Every target sets itself up: a Python 3.11 to 3.13, make and a way to PyPI are enough.
 # Nothing is written outside this folder but by uv, to its cache, and by images and cluster-up: e2e/README.md says where.
 .DEFAULT_GOAL := help
-.PHONY: help setup example demo test test-all check lint types contracts processes compat compat-original java-17 compat-table bench bench-operator format clean cluster-up cluster-down crds images protos
+.PHONY: help setup example demo demo-releases test test-all check lint types contracts processes compat compat-original java-17 compat-table bench bench-operator format clean cluster-up cluster-down crds images protos
 
 PYTHON ?= python3
 # The uv on the PATH if there is one, else our own, taken from PyPI into .uv/.
@@ -36,6 +36,9 @@ example: setup  ## train the example's two versions and pack them into archives
 
 demo: setup  ## train, serve, swap the version and kill a worker under load; ends by itself
 	$(BIN)/python -B -m examples.classifier.demo
+
+demo-releases: setup  ## a good release and a bad one: steps, analysis and rollback under load; ends by itself
+	$(BIN)/python -B -m examples.releases.demo
 
 test: lint types contracts  ## lint, types, import contracts, and every test that needs no Kubernetes
 	$(BIN)/pytest
@@ -91,6 +94,7 @@ compat-table: setup  ## write docs/torchserve-compatibility.md from tests/compat
 bench: setup  ## measure beside mosec, and the operator; prints tables (takes a while)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.footprint
+	$(BIN)/python -m bench.canaries
 	$(BIN)/python -B -m bench.operator_cost
 
 bench-operator: setup  ## only the operator, on a real Kubernetes (Linux, root; builds it)
@@ -112,6 +116,7 @@ format: setup  ## let ruff rewrite the files
 clean:  ## remove what the targets made: environments, caches, built archives
 	rm -rf .venv .uv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf examples/classifier/build examples/classifier/wine-archives examples/classifier/wine-archives.yaml
+	rm -rf examples/releases/review-archives examples/releases/review-archives.yaml
 	rm -rf bench/build bench/.venv-* .venv-original
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -37,6 +37,7 @@ class UpCommand:
         self._said = asyncio.Condition()
         self._open_pipes = 2
         self.last: Mapping[str, Any] = {}
+        self.heard: list[tuple[float, Mapping[str, Any]]] = []  # loop time, the first deployment
         self.events: list[Mapping[str, Any]] = []
         self.errors: list[str] = []  # lines of stderr
         self.seen_pids: set[int] = set()  # every process below it that was ever noticed
@@ -140,6 +141,8 @@ class UpCommand:
         async for line in self.process.stdout:
             async with self._said:
                 self.last = json.loads(line)
+                if self.last["deployments"]:
+                    self.heard.append((asyncio.get_running_loop().time(), self.deployment))
                 for each in self.last["deployments"]:
                     self.events.extend(each["events"])
                 self._said.notify_all()

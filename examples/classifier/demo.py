@@ -12,17 +12,16 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from examples.classifier.questions import Wine, read_wines
+from examples.findings import Findings, check_leftovers, say
 from tests.load import Connection, Load, Question, WrongAnswer
 from tests.up_command import UpCommand, is_rolled_out
 
@@ -31,24 +30,6 @@ CLIENTS, RATE = 8, 160.0  # requests per second; half of the clients connect ane
 MIN_PER_SECOND = 100.0
 FIRST_ANSWER_WITHIN_S = 120
 EXTRA_S = 3.0  # time to the first answer: twice the import of torch, and this
-
-
-class Findings:
-    """What was checked, and whether all of it held."""
-
-    def __init__(self) -> None:
-        self.wrong: list[str] = []
-
-    def check(self, holds: bool, claim: str) -> None:
-        """Print a claim with a tick, or with a cross and remember it."""
-        print(f"  {'✓' if holds else '✗'} {claim}", flush=True)
-        if not holds:
-            self.wrong.append(claim)
-
-
-def say(line: str) -> None:
-    """Print a line at once, also where stdout is no terminal."""
-    print(line, flush=True)
 
 
 def build(folder: Path) -> None:
@@ -196,30 +177,6 @@ def summarise(
     findings.check(before == after and len(before) == 2, "the same two runtimes all along")
 
 
-def check_leftovers(up: UpCommand, folder: Path, findings: Findings) -> None:
-    """Look for processes, ports and files that outlived the command."""
-    say("\nleft behind")
-    pids = up.left_processes()
-    findings.check(not pids, f"processes: {pids or 'none'} of {len(up.seen_pids)}")
-    addresses = [up.deployment["url"]]
-    for pod in up.deployment["pods"]:
-        addresses += [pod["inferenceUrl"], pod["managementUrl"]]
-    ports = [urlsplit(url).port for url in addresses if url and is_open(url)]
-    findings.check(not ports, f"ports: {ports or 'none'} of {len(addresses)}")
-    files = [path.relative_to(folder) for path in (folder / "tmp").rglob("*")]
-    findings.check(not files, f"files: {list(map(str, files)) or 'none'}")
-
-
-def is_open(url: str) -> bool:
-    """Return whether somebody still listens there."""
-    parts = urlsplit(url)
-    try:
-        socket.create_connection((parts.hostname, parts.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
 def main() -> int:
     """Run the demo in a temporary folder and return the exit code."""
     findings = Findings()
@@ -232,8 +189,7 @@ def main() -> int:
         up = asyncio.run(serve(folder, import_torch_s(), findings))
         check_leftovers(up, folder, findings)
     findings.check(not folder.exists(), "the demo's own folder is gone")
-    say(f"\n{'all is well' if not findings.wrong else 'WRONG: ' + '; '.join(findings.wrong)}")
-    return 1 if findings.wrong else 0
+    return findings.exit_code()
 
 
 if __name__ == "__main__":

@@ -3,15 +3,23 @@
 import asyncio
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flambeau_runtime.errors import WorkerLost
+from flambeau_runtime.serving.supervisor import Supervisor
+from flambeau_runtime.settings import Settings
+from flambeau_runtime.telemetry import Telemetry
 from tests.processes.living import (
+    ECHO,
+    SPEC,
     answer,
     gone_in_time,
     is_alive,
     living,
+    package,
     parent,
     threads,
     until,
@@ -46,6 +54,11 @@ DIES = """
 """
 
 
+def has_torch(pid):
+    """Whether a process has loaded torch's libraries."""
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
 async def test_a_second_worker_of_a_torch_model_is_forked_and_there_at_once(tmp_path):
     async with living(tmp_path, TELLS, fork="torch") as (live, supervisor):
         await live.until_ready(1)
@@ -67,13 +80,38 @@ async def test_a_second_worker_of_a_torch_model_is_forked_and_there_at_once(tmp_
         assert min(one["threads"], other["threads"]) == max(1, (os.cpu_count() or 1) // 2)
 
 
-async def test_a_model_of_another_library_does_not_wait_for_torch(tmp_path):
+async def test_a_model_of_another_library_is_forked_without_torch(tmp_path):
     async with living(tmp_path, fork="torch") as (live, supervisor):
-        assert parent(await answer(live)) == os.getpid()
         await until(lambda: supervisor.template_ready)
         live.resize(2)
         await live.until_ready(2)
-        assert parent(supervisor.pids()[1]) == supervisor.template_pid
+        worker = supervisor.pids()[1]
+        assert parent(worker) == supervisor.template_pid
+        assert not any(map(has_torch, [supervisor.template_pid, worker]))
+
+
+async def test_a_model_of_another_library_does_not_wait_for_the_torch_of_another_model(tmp_path):
+    async with living(tmp_path, TELLS, fork="torch") as (live, supervisor):
+        opened = package(tmp_path / "other", ECHO)
+        other = supervisor.add(replace(SPEC, model="other"), opened)
+        assert parent(await answer(other)) == os.getpid()  # the template is importing
+        await live.until_ready(1)
+        assert has_torch(supervisor.template_pid)
+
+
+async def test_torch_is_there_beforehand_when_no_model_is_known_for_a_while(monkeypatch):
+    monkeypatch.setattr("flambeau_runtime.serving.supervisor.PRELOAD_ANYWAY_S", 0.0)
+    async with Supervisor(Settings(), Telemetry()) as supervisor:
+        await until(lambda: has_torch(supervisor.template_pid))
+
+
+async def test_a_template_that_died_comes_back_with_the_torch_that_is_wanted(tmp_path):
+    async with living(tmp_path, TELLS, fork="torch") as (live, supervisor):
+        await live.until_ready(1)
+        os.kill(supervisor.template_pid, signal.SIGKILL)
+        await until(lambda: supervisor.template_pid is None)
+        await until(lambda: supervisor.template_ready, 60)
+        assert has_torch(supervisor.template_pid)
 
 
 async def test_without_torch_the_template_just_goes_without(tmp_path):

@@ -145,12 +145,12 @@ def _weight(standing: Standing, findings: Findings, active: VersionEntry | None)
     decision = findings.about(standing)
     if decision and decision.act is Act.ROLL_PODS:
         return 100 * sum(pod.default(standing.name) == target for pod in pods) // len(pods)
-    if active.version != target and decision and decision.act in {Act.HOLD, Act.JOIN}:
-        seen = [pod.seen(standing.name, target) for pod in pods]
-        return sum(each.weight for each in seen if each) // len(pods)
-    answers = any(pod.default(standing.name) == target for pod in pods)
-    others = sum(each.weight for each in _others(standing, findings))
-    return 100 - others if active.version == target and answers else 0
+    if active.version == target and any(pod.default(standing.name) == target for pod in pods):
+        return 100 - sum(each.weight for each in _others(standing, findings))
+    if active.version != target and not (decision and decision.act in {Act.HOLD, Act.JOIN}):
+        return 0
+    seen = [pod.seen(standing.name, target) for pod in pods]
+    return sum(each.weight for each in seen if each) // len(pods)
 
 
 def _others(standing: Standing, findings: Findings) -> tuple[VersionEntry, ...]:

@@ -31,6 +31,8 @@ from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import DEFAULT_VERSION, Telemetry
 
 NO_ERROR = (None, None, None)
+PRELOAD_ANYWAY_S = 5.0
+"""Without any version for so long, torch is imported for whatever comes."""
 
 
 def without_hidden(environment: Mapping[str, str], hidden: str | None) -> dict[str, str]:
@@ -49,7 +51,8 @@ def without_hidden(environment: Mapping[str, str], hidden: str | None) -> dict[s
 class Supervisor:
     """Async context manager around all workers of this process.
 
-    Entering starts the template process, whose import of torch runs beside everything else; leaving
+    Entering starts the template process, which imports torch beside everything else once a version
+    wants it, or when none is known after a while: a long download, or nobody's wish yet. Leaving
     drains every version, or kills the workers when an error is on its way.
 
     `changed` holds callbacks without arguments, called whenever any fact about any worker changes.
@@ -83,7 +86,7 @@ class Supervisor:
         self._numbers = count(settings.first_worker_id)
         self._tasks = asyncio.TaskGroup()
         self._template: TemplateLink | None = None
-        self._template_task: asyncio.Task[None] | None = None
+        self._template_tasks: list[asyncio.Task[None]] = []
         self._spawner = Spawner(self._environment, None)
 
     async def __aenter__(self) -> Self:
@@ -95,7 +98,10 @@ class Supervisor:
                 worker_environment.for_template(self._environment, threads)
             )
             self._template.start()
-            self._template_task = self._tasks.create_task(self._template.run())
+            self._template_tasks = [
+                self._tasks.create_task(self._template.run()),
+                self._tasks.create_task(self._preload_for_the_unknown(self._template)),
+            ]
         self._spawner = Spawner(self._environment, self._template)
         return self
 
@@ -113,8 +119,8 @@ class Supervisor:
         finally:
             for live in self._lives:  # none has workers left but when the draining was cancelled
                 live.abandon()
-            if self._template_task is not None:
-                self._template_task.cancel()
+            for task in self._template_tasks:
+                task.cancel()
             # An error of the caller's own is not wrapped into the group of the workers' tasks.
             cancelled = isinstance(error, asyncio.CancelledError)
             await self._tasks.__aexit__(*((kind, error, traceback) if cancelled else NO_ERROR))
@@ -138,6 +144,8 @@ class Supervisor:
         live.scales = self._settings.managed is not None  # as in TorchServe, verbs scale nothing
         self._sites[live] = self._site(live)
         self._lives.append(live)
+        if self._template is not None and _wants_torch(spec, package):
+            self._template.preload()
         live.apply(spec)
         return live
 
@@ -179,6 +187,11 @@ class Supervisor:
     def template_ready(self) -> bool:
         """Whether the template has imported everything."""
         return self._template is not None and self._template.ready
+
+    async def _preload_for_the_unknown(self, template: TemplateLink) -> None:
+        await asyncio.sleep(PRELOAD_ANYWAY_S)
+        if not self._lives:
+            template.preload()
 
     @property
     def lives(self) -> tuple[LiveVersion, ...]:
@@ -256,7 +269,7 @@ class Supervisor:
         return Birth(
             name=name,
             directory=str(package.directory),
-            wants_torch=torch_need.wants_torch(package.directory, spec.handler or package.handler),
+            wants_torch=_wants_torch(spec, package),
             additions=worker_environment.for_sequences(self._environment, self._sequence_headers)
             | worker_environment.additions(
                 self._environment,
@@ -307,3 +320,7 @@ class Supervisor:
             "maxResponseBytes": self._settings.limits.max_response_bytes,
             "everyMeasurement": self._telemetry.recorder is not None,
         }
+
+
+def _wants_torch(spec: VersionSpec, package: Package) -> bool:
+    return torch_need.wants_torch(package.directory, spec.handler or package.handler)

@@ -26,6 +26,8 @@ PRELOAD_S = 120.0  # for the import of torch, from a cold and slow disk
 ANSWER_S = 20.0
 SETTLED_S = 60.0
 
+_COMMAND = (sys.executable, "-P", "-m", TEMPLATE, "--fd")
+
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,11 @@ class ForkOrder:
 
 
 class TemplateLink:
-    """Keeps one template process alive while `run` runs."""
+    """Keeps one template process alive while `run` runs.
+
+    It starts without torch, whose import costs seconds of CPU time and 300 MB: `preload` asks for
+    that once a model wants it.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -55,7 +61,9 @@ class TemplateLink:
         self._ordering = asyncio.Lock()
         self._born: asyncio.Future[int] | None = None
         self._number = 0
-        self.ready = False  # everything is imported: an order takes milliseconds
+        self._wants_torch = False
+        self._up = False  # it listens
+        self._importing = False
         self._process: WorkerProcess | None = None
         self._children: dict[int, WorkerProcess] = {}
         self._unclaimed: dict[int, int | None] = {}  # born, not adopted: perhaps dead already
@@ -65,8 +73,26 @@ class TemplateLink:
         """The template's process id."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def ready(self) -> bool:
+        """Whether everything that is wanted is imported: an order takes milliseconds."""
+        return self._up and not self._importing
+
+    def preload(self) -> None:
+        """Have torch imported for the workers to come, also after the template's death."""
+        if self._wants_torch:
+            return
+        self._wants_torch = True
+        if self._control is None:
+            return  # the next one is started with torch
+        self._importing = True
+        try:
+            self._send(self._control, {"preload": True})
+        except OSError:
+            self._hang_up()
+
     def start(self) -> None:
-        """Start the process; its import of torch runs beside everything else.
+        """Start the process; what it imports runs beside everything else.
 
         Raises:
             OSError: the machine has no room for another process.
@@ -76,7 +102,7 @@ class TemplateLink:
         read_end, write_end = os.pipe()
         try:
             template = subprocess.Popen(  # noqa: S603  our own module, by this interpreter
-                [sys.executable, "-P", "-m", TEMPLATE, "--fd", str(child.fileno())],
+                [*_COMMAND, str(child.fileno()), *(["--preload"] if self._wants_torch else [])],
                 env=dict(self._environment),
                 pass_fds=[child.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -128,7 +154,7 @@ class TemplateLink:
             self._born = asyncio.get_running_loop().create_future()
             self._number += 1
             try:
-                self._send(self._control, order)
+                self._order(self._control, order)
                 async with asyncio.timeout(limit_s):
                     return await self._born
             except (OSError, TimeoutError):
@@ -147,17 +173,21 @@ class TemplateLink:
         else:
             self._children[process.pid] = process
 
-    def _send(self, control: socket.socket, order: ForkOrder) -> None:
-        body = json.dumps(
-            {
-                "number": self._number,
-                "directory": order.directory,
-                "environment": dict(order.environment),
-                "threads": order.threads,
-            }
-        ).encode()
+    def _order(self, control: socket.socket, order: ForkOrder) -> None:
+        fields = {
+            "number": self._number,
+            "directory": order.directory,
+            "environment": dict(order.environment),
+            "threads": order.threads,
+        }
+        self._send(control, fields, order.descriptors)
+
+    def _send(
+        self, control: socket.socket, fields: Mapping[str, Any], descriptors: Sequence[int] = ()
+    ) -> None:
+        body = json.dumps(fields).encode()
         message = LENGTH.pack(len(body)) + body
-        sent = socket.send_fds(control, [message], list(order.descriptors))
+        sent = socket.send_fds(control, [message], list(descriptors))
         if sent < len(message):  # an environment larger than the socket's buffer
             raise BlockingIOError
 
@@ -178,7 +208,9 @@ class TemplateLink:
                 self._unclaimed[fact["pid"]] = None
                 self._born.set_result(fact["pid"])
         elif "ready" in fact:
-            self.ready = True
+            self._up = True
+        elif "preloaded" in fact:
+            self._importing = False
         elif "exited" in fact:
             pid, code = fact["exited"], fact["status"]
             if pid in self._children:
@@ -197,7 +229,7 @@ class TemplateLink:
     async def _bury(self) -> None:
         """Workers outlive their template, but their exit codes are lost with it."""
         self._hang_up()
-        self.ready = False
+        self._up = self._importing = False
         control, self._control = self._control, None
         process, self._process = self._process, None
         children, self._children = self._children, {}

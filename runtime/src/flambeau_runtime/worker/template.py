@@ -1,8 +1,9 @@
-"""The process that workers are forked from: torch imported, one thread, CUDA never touched.
+"""The process that workers are forked from: one thread, CUDA never touched, torch when wanted.
 
-`python -m flambeau_runtime.worker.template --fd N`. The front sends orders one at a time, each a
-length, JSON and the new worker's descriptors; this process answers with lines of JSON: the pid of
-every child, and how it ended. A child leaves `attend` with its order and becomes a worker.
+`python -m flambeau_runtime.worker.template --fd N [--preload]`. The front sends orders one at a
+time, each a length, JSON and the new worker's descriptors; this process answers with lines of JSON:
+the pid of every child, and how it ended. A child leaves `attend` with its order and becomes a
+worker. `{"preload": true}` is the order to import torch first.
 """
 
 from __future__ import annotations
@@ -78,25 +79,31 @@ class Template:
                 self._wake.recv(4096)
                 self._report_exits()
             if self._control in readable:
-                order = self._read_order()
-                if order is None:
+                fields, descriptors = self._read()
+                if fields is None:
                     return None
+                if "preload" in fields:
+                    preload()
+                    self._tell(preloaded=True)
+                    continue
+                order = Order(descriptors=descriptors, **fields)
                 if self._fork(order) == 0:
                     return order
 
-    def _read_order(self) -> Order | None:
+    def _read(self) -> tuple[dict[str, Any] | None, tuple[int, ...]]:
+        """Return one message and the descriptors that came with it; None: the front is gone."""
         data, descriptors, _, _ = socket.recv_fds(self._control, LENGTH.size, MOST_DESCRIPTORS)
         if len(data) < LENGTH.size:
-            return None
+            return None, ()
         (length,) = LENGTH.unpack(data)
         body = bytearray()
         while len(body) < length:
             part = self._control.recv(length - len(body))
             if not part:
-                return None
+                return None, ()
             body += part
         fields: dict[str, Any] = json.loads(body)
-        return Order(descriptors=tuple(descriptors), **fields)
+        return fields, tuple(descriptors)
 
     def _fork(self, order: Order) -> int:
         pid = os.fork()
@@ -161,6 +168,10 @@ def preload() -> None:
             continue
         except Exception:  # noqa: BLE001  a broken torch is the model's to report, not the template's
             traceback.print_exc()
+    _keep_pages_shared()
+
+
+def _keep_pages_shared() -> None:
     gc.collect()
     gc.freeze()  # children that collect garbage would otherwise copy every page
 
@@ -169,8 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Attend to the front until it closes the socket; in a child, be the worker."""
     parser = argparse.ArgumentParser(prog="flambeau_runtime.worker.template")
     parser.add_argument("--fd", type=int, required=True, help="connected socket to the front")
+    parser.add_argument("--preload", action="store_true", help="import torch before anything else")
     options = parser.parse_args(arguments)
-    preload()
+    preload() if options.preload else _keep_pages_shared()
     try:
         order = Template(socket.socket(fileno=options.fd)).attend()
     except (BrokenPipeError, ConnectionResetError):  # the front is gone
