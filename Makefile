@@ -94,6 +94,7 @@ compat-table: setup  ## write docs/torchserve-compatibility.md from tests/compat
 bench: setup  ## measure beside mosec, and the operator; prints tables (takes a while)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.footprint
+	$(BIN)/python -m bench.canaries
 	$(BIN)/python -B -m bench.operator_cost
 
 bench-operator: setup  ## only the operator, on a real Kubernetes (Linux, root; builds it)

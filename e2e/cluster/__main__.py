@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from e2e.cluster import choice, hyperkube, kind, launch, registry, tools
+from e2e.cluster import choice, hyperkube, kind, kstatus, launch, registry, tools
 from e2e.cluster.access import Cluster
 from e2e.cluster.faults import ClusterFault
 from e2e.cluster.place import Place, default_place
@@ -75,7 +75,7 @@ def _status(_: argparse.Namespace) -> None:
 
 
 def _build(_: argparse.Namespace) -> None:
-    for build in (hyperkube.built, tools.built, registry.registry):
+    for build in (hyperkube.built, tools.built, registry.registry, kstatus.kstatus):
         on_stderr(str(build(on_stderr)))
 
 

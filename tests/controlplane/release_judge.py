@@ -56,6 +56,8 @@ class Judge:
         if self.plans % 8 == 0:
             assert make_plan(deployment, snapshot, now) == plan, "the same facts, another plan"
         facts = {pod.name: pod for pod in snapshot.pods}
+        if snapshot.committed is None and not any(pod.state for pod in snapshot.pods):
+            self.served.clear()  # nobody is left who could tell what once served
         _no_blind_writes(plan, facts, snapshot)
         _the_sequence_is_raised(plan, deployment, snapshot)
         _conditions_read_as_kstatus_wants(plan)

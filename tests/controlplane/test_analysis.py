@@ -72,6 +72,10 @@ def told(fail_on: dict, before: Sample | None, now: Sample, **more) -> Judgement
         pytest.param(old(3800, 38), new(200, 4), PASSED, id="a bit more than before is allowed"),
         pytest.param(old(3800, 38), new(200, 6), WAITING, id="a few more may be chance"),
         pytest.param(old(3800, 38), new(200, 16), FAILED, id="many more are none"),
+        pytest.param(
+            *(old(380_000, 3800), new(20_000, 404), WAITING),
+            id="worse for certain, but perhaps by no more than is allowed",
+        ),
         pytest.param(old(1900, 19), new(100, 12), FAILED, id="and fail it before minRequests"),
         pytest.param(old(57, 0), new(3, 1), WAITING, id="one error of three fails nobody"),
         pytest.param(old(10**6, 0), new(1, 1), WAITING, id="nor does one of one"),
@@ -167,6 +171,20 @@ def test_a_quantile_a_little_above_the_limit_is_not_clear_yet():
     said = told({"latencyP95": {"maxIncrease": "30%"}}, before, now)
     assert said.verdict is WAITING
     assert said.message.startswith("no clear result yet: p95")
+
+
+def test_an_old_version_with_few_answers_proves_little():
+    limits = {"latencyP95": {"maxIncrease": "30%"}}
+    now = new(4000, latency=slow(4000, 1.6))
+    few, many = (old(n, latency=slow(n, seed=6)) for n in (40, 4000))
+    assert told(limits, few, now).verdict is WAITING
+    assert told(limits, many, now).verdict is FAILED
+
+
+def test_a_limit_inside_a_bucket_takes_part_of_it():
+    one_bucket = LatencyCounts((100.0, 200.0), (0, 300, 0))
+    limits = {"latencyP50": {"max": "140ms"}}  # 60 % of them are above it: not yet certain
+    assert told(limits, None, new(300, latency=one_bucket)).verdict is WAITING
 
 
 def test_one_slow_answer_fails_nobody():

@@ -52,6 +52,19 @@ def test_a_request_that_came_before_an_idle_connection_closes_is_answered(run, c
     assert run(ask_and_close()) == (b"just in time", "close")
 
 
+def test_a_connection_that_closes_says_so_before_the_loop_goes_on(run):
+    async def ask_and_close():
+        async with front() as door:
+            connection = await door.connect()
+            await connection.ask()
+            (kept,) = door.state.connections
+            kept.close_if_idle(0)
+            descriptor = connection.writer.get_extra_info("socket").fileno()
+            return os.read(descriptor, 100)  # it would raise BlockingIOError
+
+    assert run(ask_and_close()) == b""
+
+
 @pytest.mark.parametrize(
     ("method", "target", "said"),
     [

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import itertools
 import random
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -23,13 +24,17 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from flambeau_operator.doors import Key, Result
+from flambeau_operator import snapshot
+from flambeau_operator.doors import Key, Ref, Result
 from flambeau_operator.errors import StateDirInUse
+from flambeau_operator.local import control
 from flambeau_operator.local.cluster import RUNTIME, LocalCluster
+from flambeau_operator.local.commands import Commands
 from flambeau_operator.local.pod import LocalPod as PodProcess
 from flambeau_operator.local.wards import Guard
 from flambeau_operator.plan.plan import Event
 from flambeau_operator.reconcile import Reconciler
+from flambeau_operator.resources.observed import Snapshot
 from flambeau_operator.runtime_client import HttpRuntimeClient, Signer
 from flambeau_operator.work_queue import WorkQueue
 
@@ -113,8 +118,9 @@ class LocalSession:
         """Start the work queue; no pod yet."""
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(_state_dir(self._state_dir))
-            temporary = folder if self._state_dir is None else None
-            guard = await stack.enter_async_context(Guard(remove=temporary))
+            meeting_point = stack.enter_context(_meeting_point())
+            temporary = [folder] if self._state_dir is None else []
+            guard = await stack.enter_async_context(Guard(remove=[*temporary, meeting_point]))
             signer = Signer(Ed25519PrivateKey.generate(), _now)
             runtimes = await stack.enter_async_context(HttpRuntimeClient(signer))
             cluster = LocalCluster(
@@ -131,6 +137,12 @@ class LocalSession:
             queue = WorkQueue(self._pass, reconciler.wait_for_change, dice=random.random)
             self._parts = _Running(cluster, queue, reconciler)
             await stack.enter_async_context(cluster)
+
+            async def facts(ref: Ref) -> Snapshot:
+                return (await snapshot.take(cluster, runtimes, ref, {}))[0]
+
+            answer = Commands(cluster, facts).answer
+            await stack.enter_async_context(control.listening(meeting_point, answer))
             await stack.enter_async_context(_working(queue))  # ends first, then the pods
             self._stack = stack.pop_all()
         return self
@@ -245,6 +257,16 @@ def _state_dir(wanted: Path | None) -> Iterator[Path]:
         except BlockingIOError:
             raise StateDirInUse(str(folder)) from None
         yield folder
+
+
+@contextlib.contextmanager
+def _meeting_point() -> Iterator[Path]:
+    """Make the folder in which commands find this session."""
+    folder = control.control_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager

@@ -6,11 +6,25 @@ this machine, 2 the command line itself is wrong.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from flambeau_operator.cli.options import (
+    CLUSTER_ONLY,
+    Context,
+    Files,
+    Kubeconfig,
+    Local,
+    Namespace,
+    Output,
+    OutputOption,
+    Session,
+    chosen_place,
+    seconds_of,
+)
+from flambeau_operator.cli.rollout_commands import rollout
 
 app = typer.Typer(
     name="flambeau",
@@ -19,28 +33,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="FILE",
-        help="YAML or JSON files with ModelDeployments; several documents in a file are fine.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
-
-
-class Output(StrEnum):
-    """How answers are written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="For people, or for programs.")
-]
 
 
 def _print_version(asked: bool) -> None:
@@ -119,9 +111,83 @@ def up(
     raise typer.Exit(serving.run(files, port, state_dir, as_json=output is Output.JSON))
 
 
+@app.command()
+def plan(  # noqa: PLR0913  a command line
+    ctx: typer.Context,
+    files: Files,
+    *,
+    load: Annotated[
+        bool,
+        typer.Option(
+            "--load", help="Load the new versions in a runtime of this machine, ask them."
+        ),
+    ] = False,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="JSON lines {body, contentType, expect} to ask; else the warm-up requests.",
+        ),
+    ] = None,
+    within: Annotated[
+        str, typer.Option(help="How long a version may take to be ready with --load.")
+    ] = "15m",
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    local: Local = False,
+    session: Session = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what would follow if the files were applied, and change nothing.
+
+    Exit codes: 0 nothing would change, 1 something would, 2 it would be refused or rolled back, or
+    cannot be told.
+
+    [bold]Examples[/bold]
+
+      flambeau plan wine.yaml                       live, a rollout, or new pods?
+
+      flambeau plan wine.yaml -o json | jq .deployments[].podsRoll
+
+      flambeau plan wine.yaml --load --requests golden.jsonl    what is the new version like?
+    """
+    from flambeau_operator.cli import plan as planning  # noqa: PLC0415
+
+    if requests is not None and not load:
+        raise typer.BadParameter(
+            "asks a version that is loaded: add --load", param_hint="--requests"
+        )
+    where = chosen_place(ctx, namespace, context, kubeconfig, local=local, session=session)
+    within_s = seconds_of(within, "--within")
+    trial = planning.TrialWanted(requests, within_s) if load else None
+    raise typer.Exit(planning.run(files, where, trial, as_json=output is Output.JSON))
+
+
+app.add_typer(rollout)
+
+kubectl = typer.Typer(
+    name="kubectl flambeau",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="ModelDeployments of a cluster: how new versions come in, and what an edit would change.",
+)
+kubectl.command()(validate)
+kubectl.command()(plan)
+kubectl.add_typer(rollout)
+
+
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def main_of_kubectl() -> None:
+    """Run as a plugin of kubectl: the same commands, in a cluster alone."""
+    kubectl(obj=CLUSTER_ONLY, prog_name="kubectl flambeau")
 
 
 if __name__ == "__main__":

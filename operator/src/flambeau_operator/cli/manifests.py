@@ -164,23 +164,36 @@ Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def _with_sources(body: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
-    """Return the body with every `spec.models[].source` changed; odd shapes pass."""
+    """Return the body with every source of its models changed; odd shapes pass."""
     spec = body.get("spec")
     models = spec.get("models") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(models, list):
         return body
-    changed = [_with_source(model, change) for model in models]
+    changed = [_with_own_sources(model, change) for model in models]
     return {**body, "spec": {**spec, "models": changed}}
 
 
-def _with_source(model: object, change: Change) -> object:
-    source = model.get("source") if isinstance(model, Mapping) else None
+def _with_own_sources(model: object, change: Change) -> object:
+    """Return a model with the sources of its version, its split and its shadow changed."""
+    if not isinstance(model, Mapping):
+        return model
+    changed = dict(_with_source(model, change))
+    if "shadow" in model:
+        changed["shadow"] = _with_source(model["shadow"], change)
+    split = model.get("split")
+    versions = split.get("versions") if isinstance(split, Mapping) else None
+    if isinstance(split, Mapping) and isinstance(versions, list):
+        others = [_with_source(each, change) for each in versions]
+        changed["split"] = {**split, "versions": others}
+    return changed
+
+
+def _with_source(holder: Any, change: Change) -> Any:  # noqa: ANN401  any YAML
+    source = holder.get("source") if isinstance(holder, Mapping) else None
     uri = source.get("uri") if isinstance(source, Mapping) else None
-    if not isinstance(model, Mapping) or not isinstance(source, Mapping):
-        return model
-    if not isinstance(uri, str) or not uri:
-        return model
-    return {**model, "source": change(source)}
+    if not isinstance(source, Mapping) or not isinstance(uri, str) or not uri:
+        return holder
+    return {**holder, "source": change(source)}
 
 
 def absolute_uri(uri: str, folder: Path) -> str:

@@ -31,6 +31,7 @@ JSON: Final = "application/json"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 APPLY: Final = "application/apply-patch+yaml"
+MERGE: Final = "application/merge-patch+json"
 TIMEOUT_S: Final = 10.0
 PAGE: Final = 500
 TRIES_WHEN_BUSY: Final = 3
@@ -140,10 +141,19 @@ class Api:
         query = [("fieldManager", names.MANAGER)]
         return await self._ask("PUT", path, query, body=body)
 
-    async def apply(self, path: str, body: Object, *, manager: str = names.MANAGER) -> Object:
+    async def apply(
+        self, path: str, body: Object, *, manager: str = names.MANAGER, dry_run: bool = False
+    ) -> Object:
         """Apply on the server, taking over the fields that are named."""
         query = [("fieldManager", manager), ("force", "true")]
+        if dry_run:
+            query.append(("dryRun", "All"))
         return await self._ask("PATCH", path, query, body=body, content=APPLY)
+
+    async def merge(self, path: str, body: Object, *, manager: str) -> Object:
+        """Change the fields that are named, null taking one away; a uid in it is a fence."""
+        query = [("fieldManager", manager)]
+        return await self._ask("PATCH", path, query, body=body, content=MERGE)
 
     async def delete(self, path: str, uid: str) -> None:
         """Delete the object of this uid; one that is gone already is as good."""

@@ -156,6 +156,19 @@ class LocalCluster:
         self._objects.delete(key)
         self._changed(key)
 
+    def patch(
+        self, ref: Ref, annotations: Mapping[str, str | None], paused: bool | None
+    ) -> Mapping[str, Any]:
+        """Set annotations and whether rollouts pause, beside the file; return the new object.
+
+        Raises:
+            Conflict: the object of this uid is gone.
+            Unavailable: the folder cannot be written.
+        """
+        held = self._objects.patch(ref, annotations, paused)
+        self._changed(ref.key)
+        return held
+
     def applied(self) -> tuple[Key, ...]:
         """Return what was applied, in that order."""
         return self._objects.keys()

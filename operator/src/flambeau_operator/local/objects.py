@@ -16,6 +16,7 @@ from typing import Any
 
 from flambeau_operator.doors import Key, Ref
 from flambeau_operator.errors import Conflict, Unavailable
+from flambeau_operator.local.overlay import NOTHING, bare, laid_over, overlay_of
 
 
 class ObjectFiles:
@@ -48,6 +49,21 @@ class ObjectFiles:
         self._store(key, new)
         return True
 
+    def patch(
+        self, ref: Ref, annotations: Mapping[str, str | None], paused: bool | None
+    ) -> Mapping[str, Any]:
+        """Set annotations and whether rollouts pause, beside the file; return the new object.
+
+        Raises:
+            Conflict: the object of this uid is gone.
+        """
+        held = self.fenced(ref)
+        wish, overlay = bare(held), overlay_of(held).changed(annotations, paused)
+        new = _next_generation(held, laid_over(wish, overlay))
+        if new != held:
+            self._store(ref.key, new)
+        return self._objects[ref.key]
+
     def write_status(self, ref: Ref, status: Mapping[str, Any]) -> str:
         """Replace the status of the object as read; raise Conflict if it is another one now."""
         held = self.fenced(ref)
@@ -77,14 +93,15 @@ class ObjectFiles:
             "resourceVersion": "0",
             "creationTimestamp": self._clock().isoformat(timespec="seconds"),
         }
-        return {**wish, "metadata": metadata, "status": {}}
+        return {**laid_over(wish, NOTHING), "metadata": metadata, "status": {}}
 
     def _renewed(self, old: Mapping[str, Any], wish: Mapping[str, Any]) -> dict[str, Any]:
         ours = ("namespace", "uid", "generation", "resourceVersion", "creationTimestamp")
-        metadata = {**wish["metadata"], **{key: old["metadata"][key] for key in ours}}
-        if old["spec"] != wish["spec"]:
-            metadata["generation"] += 1
-        return {**wish, "metadata": metadata, "status": old.get("status", {})}
+        overlay = overlay_of(old).after_edit(bare(old), wish)
+        new = laid_over(wish, overlay)
+        metadata = {**new["metadata"], **{key: old["metadata"][key] for key in ours}}
+        renewed = {**new, "metadata": metadata, "status": old.get("status", {})}
+        return _next_generation(old, renewed)
 
     def _left_over(self, key: Key) -> dict[str, Any] | None:
         """Return the object an earlier session left here, unless it cannot be read any more."""
@@ -104,6 +121,14 @@ class ObjectFiles:
 
     def _file(self, key: Key) -> Path:
         return self.folder(key) / "object.json"
+
+
+def _next_generation(old: Mapping[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the new object, counted as another wish if its spec is another one."""
+    if old["spec"] == new["spec"]:
+        return new
+    generation = old["metadata"]["generation"] + 1
+    return {**new, "metadata": {**new["metadata"], "generation": generation}}
 
 
 def write_file(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,10 +20,10 @@ class Guard:
     """A guard process for as long as the block lasts; see `local/guard.py` for what it does.
 
     Args:
-        remove: a folder that shall be gone in the end, or None.
+        remove: folders that shall be gone in the end.
     """
 
-    def __init__(self, remove: Path | None = None) -> None:
+    def __init__(self, remove: Sequence[Path] = ()) -> None:
         self._remove = remove
         self._process: Process | None = None
 
@@ -38,8 +39,8 @@ class Guard:
             stderr=DEVNULL,
             start_new_session=True,
         )
-        if self._remove is not None:
-            self._order(f"rm {self._remove}")
+        for folder in self._remove:
+            self._order(f"rm {folder}")
         return self
 
     async def __aexit__(

@@ -88,7 +88,8 @@ def _rolled_out(
     findings: Findings, models: Sequence[ModelStatus], stalled: Finding | None
 ) -> Finding:
     kind = ConditionType.ROLLED_OUT
-    if findings.rolled_out:
+    # What a pipeline waits for: never beside Stalled, which others take for failed.
+    if findings.rolled_out and not stalled:
         return Finding(kind, "True", Reason.ROLLED_OUT, "every pod has what the spec asks for")
     reconciling = stalled or _progress(findings, models, stalled)
     if reconciling is None:

@@ -23,6 +23,7 @@ from flambeau_runtime.api.big_body import BigBody
 from flambeau_runtime.api.chunked import ChunkedBody, Stage
 from flambeau_runtime.api.door import HELD_BYTES, Door, Gate, Routes
 from flambeau_runtime.api.handed_over import HandedOver
+from flambeau_runtime.api.parting import has_unread, send_end
 from flambeau_runtime.api.payload import (
     BODILESS,
     CONTINUE,
@@ -37,7 +38,6 @@ from flambeau_runtime.api.payload import (
 from flambeau_runtime.api.problems import Problem, describe, final_status, in_open_inference
 from flambeau_runtime.api.routes import Route, find_route, model_in_form
 from flambeau_runtime.api.streamed_answer import StreamedAnswer
-from flambeau_runtime.api.unread import has_unread
 from flambeau_runtime.errors import BadRequest, PayloadTooLarge, RuntimeFault
 from flambeau_runtime.serving.arena import BIG_BODY_BYTES, Region
 from flambeau_runtime.serving.job import Job, Payload, Prediction
@@ -164,17 +164,21 @@ class HotPath(asyncio.Protocol):
 
     def close_if_idle(self, seconds: float) -> None:
         """Close when nothing was asked for so long, and nothing has come meanwhile."""
-        if self._is_free and time.monotonic() - self._since >= seconds and not self._has_unread():
-            self._transport.close()
+        if not self._is_free or time.monotonic() - self._since < seconds:
+            return
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        if has_unread(descriptor):
+            return
+        if self._transport.get_extra_info("sslcontext") is None:  # TLS has a word of its own
+            send_end(descriptor)
+        self._transport.close()
 
     @property
     def _is_free(self) -> bool:
-        """Whether no request has begun, and none is on its way."""
-        waits = self._state is HEAD and not self._rest and not self._write_paused
-        return waits and not self._transport.is_closing()
-
-    def _has_unread(self) -> bool:
-        return has_unread(self._transport.get_extra_info("socket").fileno())
+        """Whether no request has begun, and no answer is on its way."""
+        if self._state is not HEAD or self._rest or self._write_paused:
+            return False
+        return not self._transport.is_closing() and not self._transport.get_write_buffer_size()
 
     def pause_writing(self) -> None:
         """Answer no further request, and hold a stream up, until the client reads."""

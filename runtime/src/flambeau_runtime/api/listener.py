@@ -17,7 +17,7 @@ import uvicorn
 from flambeau_runtime.api import asgi
 from flambeau_runtime.api.bounded_http import BoundedHttp
 from flambeau_runtime.api.hot_path import HotPath
-from flambeau_runtime.api.unread import has_unread
+from flambeau_runtime.api.parting import has_unread
 from flambeau_runtime.errors import InvalidSettings
 from flambeau_runtime.settings import Address
 
