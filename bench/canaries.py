@@ -30,6 +30,7 @@ import numpy as np
 from flambeau_operator.plan.analysis import Sample, Verdict, analyse
 from flambeau_operator.resources.pod_state import LatencyCounts
 from flambeau_operator.resources.rollout import Analysis, Step
+from flambeau_runtime.serving.counters import FINE_BUCKETS_MS
 
 STEPS = tuple(Step.model_validate({"weight": weight, "pause": "2m"}) for weight in (5, 25, 50, 100))
 EVERY_S = 2.0
@@ -37,16 +38,6 @@ LOOKS = round(STEPS[0].pause_s / EVERY_S)
 FEWEST, MOST = 200, 2000
 BIG = 50
 """Percent of the traffic: a bad version shall never get so much."""
-
-
-def fine_bounds() -> tuple[float, ...]:
-    """Return bounds as the runtime has them: 24 per decade, evenly between 1, 2, 5 and 10."""
-    spans = ((1, 2, 7), (2, 5, 10), (5, 10, 7))
-    decade = [low * (high / low) ** (i / n) for low, high, n in spans for i in range(n)]
-    return (*(10.0**power * each for power in range(-1, 5) for each in decade), 1e5)
-
-
-BOUNDS = fine_bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +52,7 @@ class Version:
         """Return the share of its requests in each bucket."""
         if self.median_ms is None:
             return np.array([1.0])
-        below = [self._up_to(bound) for bound in (*BOUNDS, inf)]
+        below = [self._up_to(bound) for bound in (*FINE_BUCKETS_MS, inf)]
         return np.diff(np.array([0.0, *below]))
 
     def _up_to(self, ms: float) -> float:
@@ -168,7 +159,7 @@ class Traffic:
     def _latency(self) -> LatencyCounts:
         if self.version.median_ms is None:
             return LatencyCounts()
-        return LatencyCounts(BOUNDS, tuple(self.buckets.tolist()))
+        return LatencyCounts(FINE_BUCKETS_MS, tuple(self.buckets.tolist()))
 
 
 @dataclass(slots=True)

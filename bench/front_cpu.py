@@ -47,7 +47,7 @@ class OneVersion:
         self.queue = JobQueue(spec, Counters())
         self.submit = self.queue.submit
 
-    def route(self, name: str, version: str | None) -> OneVersion:
+    def route(self, name: str, version: str | None, *_known: object) -> OneVersion:
         return self
 
 

@@ -23,13 +23,17 @@ from flambeau_operator.resources.pod_state import (
     Document,
     ModelEntry,
     Owner,
+    ShadowEntry,
     SourceEntry,
+    StickyEntry,
+    ToleranceEntry,
     VersionEntry,
     VersionPhase,
     WarmupEntry,
 )
 from flambeau_operator.resources.pod_state_json import document_to_json
 from flambeau_operator.runtime_client import HttpRuntimeClient, Patience, Signer, base_url
+from tests.compat.server import write_archive
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 
@@ -135,6 +139,39 @@ async def test_a_pod_gives_back_the_very_document_it_was_told(command, tmp_path)
     async with talking(command, tmp_path) as (client, pod):
         await client.put_state(pod, document)
         assert (await client.get_state(pod)).desired == document
+
+
+async def test_a_real_pod_says_who_gets_what_and_what_came_of_it(tmp_path):
+    command = (sys.executable, "-m", "flambeau_runtime")
+    archive = tmp_path / write_archive(tmp_path)
+    versions = tuple(
+        VersionEntry(number, SourceEntry(archive.as_uri()), weight=weight)
+        for number, weight in (("1.0", 0), ("2.0", 30), ("3.0", 0))
+    )
+    tolerances = (ToleranceEntry("$.score", 0.1, 0.01),)
+    model = ModelEntry(
+        "m",
+        "1.0",
+        versions,
+        sticky=StickyEntry(header="x-user"),
+        shadow=ShadowEntry("3.0", 50, tolerances, ("$.id",)),
+        window="abc.1",
+    )
+    async with talking(command, tmp_path) as (client, pod):
+        assert (await client.get_state(pod)).cautious
+        await client.put_state(pod, Document(OWNER, 2, 1, (model,)))
+        async with asyncio.timeout(60):
+            state = await client.get_state(pod)
+            while not all(it.phase is VersionPhase.READY for it in state.models[0].versions):
+                state = await client.get_state(pod, after=state.revision, wait_s=5)
+    assert state.desired == Document(OWNER, 2, 1, (model,))
+    assert not state.cautious
+    assert [it.weight for it in state.models[0].versions] == [70, 30, 0]
+    for version in state.models[0].versions:
+        assert (version.window.id, version.window.requests) == ("abc.1", 0)
+        bounds = version.window.latency.bounds_ms
+        assert (bounds[0], bounds[-1]) == (0.1, 100_000)
+        assert len(version.window.latency.counts) == len(bounds) + 1
 
 
 @RUNTIMES

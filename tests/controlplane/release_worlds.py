@@ -81,8 +81,9 @@ def in_phase(phase: ModelPhase, step: int | None = None) -> Callable[[World], bo
     """Tell of a world whether the classifier is there."""
 
     def holds(world: World) -> bool:
-        status = classifier(world)
-        return status.phase is phase and (step is None or status.rollout.step == step)
+        status, generation = classifier(world), world.body["metadata"]["generation"]
+        seen = world.status.observed_generation == generation
+        return seen and status.phase is phase and (step is None or status.rollout.step == step)
 
     return holds
 

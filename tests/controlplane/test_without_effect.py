@@ -17,7 +17,7 @@ from tests.builders import a_deployment
         pytest.param({"resources": {}, "scheduling": {}}, [], id="what says nothing"),
         pytest.param(
             {"resources": {"limits": {"cpu": 1}}, "scheduling": {"nodeSelector": {"a": "b"}}},
-            ["spec.resources", "spec.scheduling"],
+            ["spec.resources.limits", "spec.scheduling"],
             id="what a machine has no use for",
         ),
         pytest.param(

@@ -80,6 +80,19 @@ def test_how_a_runtime_leaves_is_told_by_flags():
     assert (limits.drain_delay_s, limits.drain_timeout_s) == (1.0, 60.0)
 
 
+@pytest.mark.parametrize(
+    ("flags", "seconds"),
+    [
+        pytest.param((), 5.0, id="probes and Services need some seconds"),
+        pytest.param(("--drain-delay", "10"), 10.0, id="as long as at the end of a pod"),
+        pytest.param(("--drain-delay", "1"), 5.0, id="but not less"),
+        pytest.param(("--drain-delay", "10", "--swap-delay", "0.5"), 0.5, id="unless it is said"),
+    ],
+)
+def test_how_long_a_runtime_answers_on_before_a_version_makes_way(flags, seconds):
+    assert read(*flags).limits.swap_delay_s == seconds
+
+
 def test_token_authorisation_can_be_switched_off():
     assert read("--disable-token-auth").authorisation is Authorisation.OFF
 

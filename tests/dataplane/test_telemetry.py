@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -333,3 +334,39 @@ def test_lines_that_are_no_measurement_are_passed_by(line):
 
 def test_nobody_looks_at_the_machine_when_that_is_switched_off():
     assert make_look(Settings(system_metrics=False))() == ()
+
+
+def test_versions_that_share_the_requests_of_a_model_are_told_apart():
+    telemetry = Telemetry()
+    old, new = one_version([1.0]), replace(one_version([1.0, 2.0]), version="2.0")
+    telemetry.versions = lambda: [replace(old, weight=95), replace(new, weight=5, errors=1)]
+    text = page(telemetry)
+    labels = 'model_name="classifier",model_version="{}",hostname="[^"]*",'
+    for version, weight, count, errors in (("1.0", 95, 1, 0), ("2.0", 5, 2, 1)):
+        mine = labels.format(re.escape(version))
+        assert re.search(rf"flambeau_model_weight{{{mine}}} {weight}.0\n", text)
+        assert re.search(rf"ts_inference_latency_ms_count{{{mine}}} {count}.0\n", text)
+        assert re.search(rf"ts_inference_errors_total{{{mine}}} {errors}.0\n", text)
+
+
+def test_a_shadow_has_families_of_its_own_and_without_one_there_are_none():
+    telemetry = Telemetry()
+    telemetry.versions = lambda: [one_version()]
+    assert "flambeau_shadow" not in page(telemetry)
+    copies = Counters().copies
+    copies.answered, copies.errors, copies.dropped, copies.compared, copies.different = (
+        9,
+        1,
+        2,
+        8,
+        3,
+    )
+    copies.latency.observe(4.0)
+    telemetry.versions = lambda: [
+        one_version(),
+        replace(one_version(), version="2.0", copies=copies),
+    ]
+    found = samples(page(telemetry))
+    names = ("copies", "errors", "dropped", "compared", "different")
+    assert [found[f"flambeau_shadow_{name}_total", ""] for name in names] == [9, 1, 2, 8, 3]
+    assert found["flambeau_shadow_latency_ms_bucket", "5.0"] == 1

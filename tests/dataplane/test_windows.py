@@ -67,9 +67,10 @@ def test_another_word_begins_anew():
 
 
 def test_a_version_that_comes_to_life_counts_from_when_it_is_ready():
-    windows, counters = Windows(), counted(4)  # its warm-up
+    windows, counters = Windows(), Counters()
     follow(windows, "abc.0", None)
     follow(windows, "abc.0", counters, ready=False)
+    counted(4, counters=counters)  # its warm-up
     assert numbers(windows) == ("abc.0", 0, 0, 0, 0)
     follow(windows, "abc.0", counters)
     counted(2, counters=counters)

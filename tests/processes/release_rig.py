@@ -68,7 +68,7 @@ class Gate:
     """What an archive waits for; opening it twice is opening it."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.file = folder / f"gate-{name.partition('.')[0]}"
+        self.file = folder / f"{name}.gate"
         self.waiting = self.file.with_suffix(".waiting")
         self.opened = threading.Event()
 

@@ -129,6 +129,16 @@ def free_port():
         return port
 
 
+async def test_pods_are_told_the_memory_that_they_may_use(tmp_path):
+    body = manifest(replicas=1)
+    body["spec"]["resources"] = {"limits": {"memory": "3Gi", "cpu": "1"}}
+    async with session_of(body, state_dir=tmp_path) as session:
+        (pid,) = pids(session.observe()[0]).values()
+        environment = psutil.Process(pid).environ()
+        assert environment["FLAMBEAU_MEMORY_LIMIT"] == str(3 * 1024**3)
+        assert environment["PATH"] == os.environ["PATH"]
+
+
 async def test_what_a_machine_cannot_honour_is_named_and_the_rest_is_served():
     body = manifest(replicas=1)
     body["spec"]["resources"] = {"limits": {"nvidia.com/gpu": 1}}

@@ -182,14 +182,14 @@ class Stage:
 
     def __init__(self, rig: Rig, archives: Archives, load: Load) -> None:
         self.rig, self.archives, self.load = rig, archives, load
-        self.serving, self.number = "1.0", 1
+        self.serving, self.number = "v01", 1
         self.undisturbed: dict[str, dict[str, Any]] = {}
 
     async def play(self, phase: str, fault: str) -> tuple[dict[str, Any], list[Asked]]:
         """Play one release; returns the state in the end, and the requests that were harmed."""
         self.number += 1
         before = len(self.load.asked)
-        release = Release(self.rig, self.archives, self.serving, f"{self.number}.0")
+        release = Release(self.rig, self.archives, self.serving, f"v{self.number:02}")
         end = await release.play(phase, fault)
         await self._clear(release, phase)
         await self.load.more(10)
@@ -213,12 +213,12 @@ class Stage:
 async def a_stage(folder: Path) -> AsyncIterator[Stage]:
     archives = folder / "archives"
     archives.mkdir()
-    write_archive(archives, "1.0", Gate(archives, "1.0"))
+    write_archive(archives, "v01", Gate(archives, "v01"))
     with serving_archives(archives) as server:
         async with a_rig(folder) as rig:
-            first = Release(rig, server, "", "1.0")
-            await rig.apply(first.manifest("1.0"))
-            await rig.until(lambda: first.is_at("Serving", "RolledOut"), "1.0 serves", 90)
+            first = Release(rig, server, "", "v01")
+            await rig.apply(first.manifest("v01"))
+            await rig.until(lambda: first.is_at("Serving", "RolledOut"), "v01 serves", 90)
             async with Load(rig.url, asked, rate=RATE) as load:
                 yield Stage(rig, server, load)
 

@@ -11,7 +11,7 @@ import signal
 import uuid
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -56,6 +56,7 @@ class Template:
     argv: tuple[str, ...]
     folder: Path  # of this pod alone
     files: Mapping[str, str]  # what must lie in it before a process starts: name and content
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside what we have ourselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,7 @@ class LocalPod:
                 stdout=output,
                 stderr=STDOUT,
                 cwd=self.template.folder,
+                env={**os.environ, **self.template.environment},
                 start_new_session=True,
             )
 

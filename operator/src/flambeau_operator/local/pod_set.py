@@ -15,8 +15,11 @@ from flambeau_operator.local.pod import LocalPod, Surroundings, Template, lowest
 from flambeau_operator.local.replicas import Member, next_changes
 from flambeau_operator.plan import config_properties
 from flambeau_operator.plan.children import Children, PodTemplate
+from flambeau_operator.resources.model_deployment import Spec
+from flambeau_operator.resources.quantities import bytes_of
 
 CONFIG: Final = "config.properties"
+MEMORY_LIMIT: Final = "FLAMBEAU_MEMORY_LIMIT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,10 @@ class PodSet:
             self._pods[name].ask_to_stop(children.drain_delay_s, children.termination_grace_s)
         if self._place.boot_file.exists():
             for _ in range(changes.start):
-                self._start(children.template, tasks)
+                self._start(children, tasks)
 
-    def _start(self, template: PodTemplate, tasks: asyncio.TaskGroup) -> None:
+    def _start(self, children: Children, tasks: asyncio.TaskGroup) -> None:
+        template = children.template
         name = lowest_free(tuple(self._pods), f"{self._place.name}-{template.template_hash[:5]}")
         folder = self._place.folder / "pods" / name
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier session
@@ -111,6 +115,7 @@ class PodSet:
                 files={CONFIG: config_properties.render(template.runtime_config)}
                 if template.runtime_config
                 else {},
+                environment=declared_limits(children.spec),
             ),
             self._around,
         )
@@ -144,3 +149,9 @@ class PodSet:
         self.balancer.use(pod.backend for pod in self.pods if pod.backend is not None)
         self._news.set()
         self._told()
+
+
+def declared_limits(spec: Spec) -> dict[str, str]:
+    """Return what tells a runtime its limits: no control group holds a process of ours to them."""
+    memory = spec.resources.limits.get("memory")
+    return {} if memory is None else {MEMORY_LIMIT: str(bytes_of(memory))}

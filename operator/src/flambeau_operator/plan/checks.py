@@ -31,12 +31,19 @@ class Violation:
 
 
 def check(
-    pod_template: Mapping[str, Any] | None, standings: Sequence[Standing], committed: Document
+    pod_template: Mapping[str, Any] | None, standings: Sequence[Standing], *committed: Document
 ) -> Violation | None:
-    """Return the first thing that keeps this spec from being brought about."""
+    """Return the first thing that keeps this spec from being brought about.
+
+    Args:
+        pod_template: the user's patch.
+        standings: each model and the version it shall have.
+        committed: what pods shall boot from, now and once what comes in is promoted: that it does
+            not fit must not be found out when it has taken all its steps.
+    """
     return (
         _pod_template_invalid(pod_template or {})
-        or _too_large(committed)
+        or next(filter(None, map(_too_large, committed)), None)
         or _version_reused(standings)
     )
 

@@ -80,6 +80,23 @@ def committed_after(
     return tuple(model for model in models if model)
 
 
+def when_promoted(
+    committed: Sequence[ModelEntry], standings: Sequence[Standing]
+) -> tuple[ModelEntry, ...]:
+    """Return what will be committed once every candidate has taken its predecessor's place."""
+    coming = {each.name: each.target for each in standings if each.kind is Kind.CANDIDATE}
+    known = {each.name for each in committed}
+    new = (ModelEntry(name, None, (it,)) for name, it in coming.items() if name not in known)
+    return (*(_promoted(each, coming.get(each.name)) for each in committed), *new)
+
+
+def _promoted(model: ModelEntry, target: VersionEntry | None) -> ModelEntry:
+    if target is None:
+        return model
+    others = [it for it in model.versions if it.version not in {model.default, target.version}]
+    return replace(model, default=target.version, versions=(target, *others))
+
+
 def _committed_model(
     standing: Standing,
     decision: Decision | None,

@@ -15,6 +15,7 @@ from flambeau_operator.plan.desired_state import (
     committed_after,
     committed_before,
     same_models,
+    when_promoted,
 )
 from flambeau_operator.plan.events import Event, transitions
 from flambeau_operator.plan.findings import Findings
@@ -72,6 +73,7 @@ def make_plan(deployment: ModelDeployment, snapshot: Snapshot, now: datetime) ->
         deployment.spec.pod_template,
         scene.standings,
         _document(deployment, verdict.committed, 0),
+        _document(deployment, when_promoted(verdict.committed, scene.standings), 0),
     )
     observe_only = deployment.metadata.annotations.get(RECONCILE) == DISABLED
     stuck = violation is not None and violation.freezes

@@ -178,6 +178,8 @@ def _onward(scene: Scene, base: Decision) -> Decision:
     all_steps = steps.steps_of(scene.rules.in_pods, scene.standing)
     before = scene.standing.before.rollout
     index = before.step if scene.same else None
+    if index is None and _was_promoted(scene.standing):
+        index = len(all_steps)
     if scene.standing.orders.promote or not all_steps:
         return _straight(scene, base)
     if index is None and base.mode is not Swap.RECREATE:
@@ -189,6 +191,18 @@ def _onward(scene: Scene, base: Decision) -> Decision:
         canary = steps.enter(scene.standing, all_steps, last, hot)
         return _past_the_last(scene, base, replace(canary, analysis=before.analysis))
     return _in_step(scene, base, index or 0)
+
+
+def _was_promoted(standing: Standing) -> bool:
+    """Tell whether a pass has decided so before, and did not live to commit it.
+
+    What the steps have shown is not asked for once more, and no weight goes down for it.
+    """
+    before = standing.before
+    past = next(iter(before.history), None)
+    told = past is not None and (past.spec_hash, past.outcome) == (standing.hash, "Promoted")
+    replaces = standing.active is not None and standing.active.version != standing.target.version
+    return told and replaces and before.active_version == standing.target.version
 
 
 def _straight(scene: Scene, base: Decision) -> Decision:

@@ -10,7 +10,9 @@ from flambeau_operator.resources.model_deployment import Spec
 
 LOCALLY: Final[Mapping[str, str]] = {
     "autoscaling": "autoscaling.hpa.min pods run all the time",
-    "resources": "the pods share this machine without limits",
+    "resources.requests": "the pods share this machine",
+    "resources.limits": "nobody enforces them here, and memory alone is heeded: a version that does"
+    " not fit beside the one that serves is refused",
     "scheduling": "every pod runs on this machine",
     "credentials": "what this machine's own environment has opens sources",
     "storage": "archives are kept in the session's folder",

@@ -19,8 +19,9 @@ from flambeau_runtime.errors import (
     VersionNotFound,
 )
 from flambeau_runtime.serving import memory, warmup
-from flambeau_runtime.serving.catalogue import Catalogue, Entry
+from flambeau_runtime.serving.catalogue import Catalogue
 from flambeau_runtime.serving.desired import Document, Swap, VersionSpec
+from flambeau_runtime.serving.entry import Entry
 from flambeau_runtime.serving.failures import error_of, failure_of
 from flambeau_runtime.serving.live_version import LiveVersion
 from flambeau_runtime.serving.steps import (
@@ -257,7 +258,12 @@ class Converger:
             entry.package = package
 
     async def _refuse_without_room(self, spec: VersionSpec) -> None:
-        """Refuse what has no room beside the version that serves, rather than have both killed."""
+        """Refuse what has no room beside the version that serves, rather than have both killed.
+
+        TorchServe's verbs try it all the same, as theirs do: who uses them is there to see.
+        """
+        if self.catalogue.wanted.owner is None:
+            return
         model = self.catalogue.model(spec.model)
         serving = self.catalogue.defaults.get(spec.model)
         if model is None or model.swap is not Swap.SIDE_BY_SIDE or self._shortage is None:

@@ -105,13 +105,16 @@ class MemoryMeter:
     async def shortage(self, spec: VersionSpec, beside: LiveVersion) -> str | None:
         """Return why there is no memory for a version beside the one that serves; None: there is.
 
-        Its workers are taken to need what a worker of the other holds; what was not measured
-        forbids nothing.
+        Its workers are taken to need what a worker of the other holds, and so are those of the
+        model's versions that are being loaded; what was not measured forbids nothing.
         """
         reading = await self.read()
         held = self.of(beside)
-        host = Need(spec.workers, held.worker_bytes, reading.room.available_bytes)
-        per_device = -(-spec.workers // max(len(self._devices), 1))
+        siblings = [it for it in self._supervisor.lives if it.spec.model == spec.model]
+        loading = sum(live.wanted for live in siblings if not live.warm)
+        workers = spec.workers + loading
+        host = Need(workers, held.worker_bytes, reading.room.available_bytes)
+        per_device = -(-workers // max(len(self._devices), 1))
         device = Need(per_device, held.device_bytes, reading.device_available_bytes)
         return host.shortage("memory", beside) or device.shortage("memory on the device", beside)
 

@@ -32,6 +32,12 @@ MOST_BODY_BYTES = 64 * 1024 * 1024
 LARGEST_ANSWER_BYTES = 1024 * 1024
 MOST_ANSWERS = 64
 """So many answers are kept, each so large at most, until the shadow's are there to compare."""
+GATHER_S = 0.002
+"""Copies go together: one frame and one worker that wakes up are cheaper than many."""
+COPIES_AT_ONCE = 8
+"""So many are sent before requests come first again."""
+MOST_SEEN = 256
+"""So many answered requests wait to be copied."""
 PLACES_AT_ONCE = 100
 """How far a comparison goes before requests come first again."""
 
@@ -46,7 +52,7 @@ class Mirror:
         self._room = 0
         self._rules: tuple[Rule, ...] = ()
         self._wish: Shadow | None = None
-        self._seen: list[tuple[Payload, Prediction]] = []
+        self._seen: deque[tuple[Payload, Prediction]] = deque()
         self._answers = 0  # that are kept
         self._bytes = 0  # of the bodies of copies on their way
         self._open: deque[tuple[Comparison, CopyCounts]] = deque()
@@ -63,16 +69,23 @@ class Mirror:
         return self._percent >= ALL or self._chance.point() < self._percent
 
     def saw(self, payload: Payload, prediction: Prediction) -> None:
-        """Take note of an answered request; its copy goes in a turn of the loop of its own."""
+        """Take note of an answered request; its copy goes a little later."""
+        if self._shadow is None:
+            return
+        if len(self._seen) >= MOST_SEEN:
+            self._shadow.counters.copies.dropped += 1
+            return
         self._seen.append((payload, prediction))
         if len(self._seen) == 1:
-            asyncio.get_running_loop().call_soon(self._send)
+            asyncio.get_running_loop().call_later(GATHER_S, self._send)
 
     def _send(self) -> None:
-        seen, self._seen = self._seen, []
-        if self._shadow is not None:
-            for payload, prediction in seen:
+        for _ in range(min(COPIES_AT_ONCE, len(self._seen))):
+            payload, prediction = self._seen.popleft()
+            if self._shadow is not None:
                 self._send_one(self._shadow, payload, prediction)
+        if self._seen:
+            asyncio.get_running_loop().call_soon(self._send)
 
     def _send_one(self, shadow: LiveVersion, payload: Payload, prediction: Prediction) -> None:
         size = len(payload.body)

@@ -68,7 +68,14 @@ def point_of(model: str, key: bytes) -> float:
 
     All runtimes agree, now and after every restart.
     """
-    salt = blake2b(model.encode(), digest_size=16).digest()
+    return _point(_salt(model), key)
+
+
+def _salt(model: str) -> bytes:
+    return blake2b(model.encode(), digest_size=16).digest()
+
+
+def _point(salt: bytes, key: bytes) -> float:
     digest = blake2b(key[:LONGEST_KEY], digest_size=8, key=salt).digest()
     # 53 bits are what a float holds: more could round up to 100, which no share has.
     return (int.from_bytes(digest, "big") >> 11) * (ALL / 2**53)
@@ -112,7 +119,7 @@ class KeyReader:
             headers: `b"\r\nName: value"` per header.
         """
         if self._cookie is None:
-            return next(_values(headers, self._needle), None) or None
+            return next(_values(headers, self._needle), b"") or None
         for cookies in _values(headers, self._needle):
             for pair in cookies.split(b";"):
                 name, _, value = pair.partition(b"=")
@@ -167,7 +174,7 @@ class Split(Generic[T]):
             stays where its state is.
     """
 
-    __slots__ = ("_chance", "_default", "_model", "_parts", "_reader", "_stateful")
+    __slots__ = ("_chance", "_default", "_parts", "_reader", "_salt", "_stateful")
 
     def __init__(
         self,
@@ -178,7 +185,7 @@ class Split(Generic[T]):
         sticky: Sticky | None = None,
         stateful: Sequence[T] = (),
     ) -> None:
-        self._model = model
+        self._salt = _salt(model)
         self._default = default
         self._parts = tuple((share.low, share.high, taker) for share, taker in parts)
         self._chance = chance
@@ -203,7 +210,7 @@ class Split(Generic[T]):
                 if taker.queue.holds(sequence):
                     return taker
             key = key or sequence.encode("latin-1", "replace")
-        point = self._chance.point() if key is None else point_of(self._model, key)
+        point = self._chance.point() if key is None else _point(self._salt, key)
         for low, high, taker in self._parts:
             if low <= point < high:
                 return taker
