@@ -65,7 +65,6 @@ class Judge:
         _weights_are_those_of_the_step(plan, deployment)
         self._only_proven_versions_are_committed(plan, snapshot, facts)
         self._only_ready_versions_get_weight(plan, snapshot)
-        self._no_failed_entry_comes_back(plan)
         return plan
 
     def _only_proven_versions_are_committed(
@@ -100,13 +99,13 @@ class Judge:
                     known = (model.name, entry.version, entry.source) in self.served
                     assert known or (model.name, entry.source) in first, entry.version
 
-    def _no_failed_entry_comes_back(self, plan: Plan) -> None:
-        for document in plan.documents.values():
-            for model, entry in _versions(document):
-                asked = (model.name, entry_hash(entry))
-                assert asked not in self.failed, f"{model.name}@{entry.version} again, unasked"
-
     # what is stored, and what the pods do
+
+    def accepted(self, document: Document) -> None:
+        """Look at what a pod has taken: what failed never comes back unasked."""
+        for model, entry in _versions(document):
+            asked = (model.name, entry_hash(entry))
+            assert asked not in self.failed, f"{model.name}@{entry.version} again, unasked"
 
     def look_at_the_status(self) -> None:
         """Note what failed since the last look, and that the sequence only grows."""

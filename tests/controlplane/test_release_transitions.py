@@ -458,3 +458,20 @@ def test_a_version_beside_the_default_that_fails_leaves_everything_as_it_was():
     assert classifier(world).rollout.failed_others
     assert world.phases("2.0") == [None] * 3
     assert not documents_name(world.reconcile(), "2.0")
+
+
+def test_a_version_beside_the_default_that_failed_is_remembered_while_another_default_comes_in():
+    world = serving()
+    world.bad.add(archive("classifier", "3.0"))
+    source = {"uri": archive("classifier", "3.0")}
+    split = {"versions": [{"version": "3.0", "weight": 20, "source": source}]}
+    world.edit(models=[model_body(split=split)])
+    until(world, lambda w: classifier(w).rollout.failed_others)
+    release(world, split=split)
+    go_on(world, 3)
+    for _ in range(80):
+        go_on(world)
+        assert not any(pod.phase("classifier", "3.0") for pod in world.pods.values())
+    assert world.defaults() == ["2.0"] * 3
+    assert not any(pod.phase("classifier", "3.0") for pod in world.pods.values())
+    assert classifier(world).rollout.failed_others
