@@ -179,6 +179,17 @@ async def test_what_is_not_there_is_said_with_where_it_was_looked_for(workplace)
     assert list(workplace.temporary.iterdir()) == []  # neither session leaves anything
 
 
+async def test_who_watches_a_session_that_ends_is_told_so(workplace):
+    async with workplace.up() as up:
+        await canary(workplace, up)
+        watching = asyncio.create_task(workplace.run("rollout", "status", "echo"))
+        await workplace.json("rollout", "pause", "echo")
+        await up.stop()
+        code, out, errors = await watching
+    assert (code, "Canary" in out) == (2, True), errors
+    assert "has ended" in errors
+
+
 async def test_a_plan_says_what_a_running_flambeau_up_would_do(workplace):
     async with workplace.up() as up:
         await up.until(lambda each: is_rolled_out(each, "1.0"), "1.0 serves")
