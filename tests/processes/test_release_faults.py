@@ -62,7 +62,15 @@ class Release:
         await self._let_go(phase)
         return await self._end(phase)
 
-    def manifest(self, version: str, **annotations: str) -> dict[str, Any]:
+    async def _ask_once(url: str, question: Question) -> Answer:
+    connection = Connection(url)
+    try:
+        return await connection.ask(question)
+    finally:
+        connection.close()
+
+
+def manifest(self, version: str, **annotations: str) -> dict[str, Any]:
         uri = self.archives.uri(self.archives.folder / f"echo-{version}.mar")
         named = {f"serving.flambeau.dev/{key}": value for key, value in annotations.items()}
         return manifest(uri, version, self.replicas, named)
@@ -88,7 +96,7 @@ class Release:
         body = json.dumps({"hold": str(self.held.file)}).encode()
         question = Question(f"/predictions/echo/{version}", body, lambda _: "")
         self._helds += [
-            asyncio.create_task(Connection(pod.inference_url).ask(question, last=True))
+            asyncio.create_task(_ask_once(pod.inference_url, question))
             for pod in self.rig.pods
         ]
         await self.rig.until(self.held.waiting.exists, f"{version} is busy")
