@@ -62,15 +62,7 @@ class Release:
         await self._let_go(phase)
         return await self._end(phase)
 
-    async def _ask_once(url: str, question: Question) -> Answer:
-    connection = Connection(url)
-    try:
-        return await connection.ask(question)
-    finally:
-        connection.close()
-
-
-def manifest(self, version: str, **annotations: str) -> dict[str, Any]:
+    def manifest(self, version: str, **annotations: str) -> dict[str, Any]:
         uri = self.archives.uri(self.archives.folder / f"echo-{version}.mar")
         named = {f"serving.flambeau.dev/{key}": value for key, value in annotations.items()}
         return manifest(uri, version, self.replicas, named)
@@ -96,8 +88,7 @@ def manifest(self, version: str, **annotations: str) -> dict[str, Any]:
         body = json.dumps({"hold": str(self.held.file)}).encode()
         question = Question(f"/predictions/echo/{version}", body, lambda _: "")
         self._helds += [
-            asyncio.create_task(_ask_once(pod.inference_url, question))
-            for pod in self.rig.pods
+            asyncio.create_task(_ask_once(pod.inference_url, question)) for pod in self.rig.pods
         ]
         await self.rig.until(self.held.waiting.exists, f"{version} is busy")
 
@@ -155,6 +146,14 @@ def manifest(self, version: str, **annotations: str) -> dict[str, Any]:
         }
         words = json.dumps(told).replace(self.new, "NEW").replace(self.old, "OLD")
         return dict(json.loads(words))
+
+
+async def _ask_once(url: str, question: Question) -> Answer:
+    connection = Connection(url)
+    try:
+        return await connection.ask(question)
+    finally:
+        connection.close()
 
 
 def manifest(uri: str, version: str, replicas: int, annotations: dict[str, str]) -> dict[str, Any]:
