@@ -189,7 +189,9 @@ def _previous(
         return ()
     stays = standing.kind is Kind.SETTLED and keeping.now - since < kept_for
     entry = standing.committed.version(name)
-    return (entry,) if entry and (stays or name == standing.target.version) else ()
+    if entry is None or not (stays or name == standing.target.version):
+        return ()
+    return (replace(entry, weight=0),)  # also what had a share while a split named it
 
 
 def _swap(standing: Standing, decision: Decision | None) -> Swap:
