@@ -78,6 +78,7 @@ LONGEST_PATIENCE = 400  # passes that a run may take to its end once nothing hap
 STARTS = st.fixed_dictionaries(
     {
         "replicas": st.integers(1, 4),
+        "to": st.sampled_from(VERSIONS),
         "steps": st.sampled_from(STEPS),
         "analysed": st.booleans(),
         "workers": st.integers(1, 3),
@@ -135,7 +136,7 @@ class Releases(RuleBasedStateMachine):
 
     @initialize(start=STARTS)
     def begin(self, start: dict[str, Any]) -> None:
-        """Let the first versions come to serve."""
+        """Let the first versions come to serve, and a release begin."""
         workers = {"min": start["workers"]}
         self.models: dict[str, dict[str, Any]] = {
             "classifier": {"version": "1.0", "workers": workers}
@@ -156,6 +157,7 @@ class Releases(RuleBasedStateMachine):
         self._refusals_allowed = False
         self._write_spec()
         self.work(8)
+        self._want("classifier", start["to"])
 
     # --- the operators ----------------------------------------------------------------------------
 
@@ -170,10 +172,12 @@ class Releases(RuleBasedStateMachine):
     @rule(passes=st.integers(3, 10), seconds=st.sampled_from([2, 10, 30]))
     def work_for_longer(self, passes: int, seconds: int) -> None:
         """The same, with more time between the passes."""
-        for _ in range(passes):
-            self._wait(seconds)
-            self._pass(self._awake())
-            self.world.advance(times=2)
+        self._work(passes, seconds)
+
+    @rule(passes=st.integers(10, 25), seconds=st.sampled_from([5, 10]))
+    def a_release_has_its_time(self, passes: int, seconds: int) -> None:
+        """As long as it takes to come through its steps."""
+        self._work(passes, seconds)
 
     @happening(at=calls, after=st.booleans())
     def an_operator_dies_in_a_pass(self, at: int, after: bool) -> None:
@@ -470,6 +474,12 @@ class Releases(RuleBasedStateMachine):
         self.judge.nobody_stopped_answering(answering)
         self.judge.look_at_the_status()
         return done
+
+    def _work(self, passes: int, seconds: float) -> None:
+        for _ in range(passes):
+            self._wait(seconds)
+            self._pass(self._awake())
+            self.world.advance(times=2)
 
     def _pass(self, operator: Operator) -> None:
         result = self._doing(operator.make_pass())

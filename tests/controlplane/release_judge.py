@@ -77,7 +77,7 @@ class Judge:
             known = {each.source for each in before.versions} if before else set()
             worthless = before is not None and self._is_worthless(before, facts)
             for each in model.versions:
-                proven = (model.name, each.version, each.source) in self.served
+                proven = _is_ready_everywhere(facts, model.name, each)
                 assert proven or worthless or each.source in known, (model.name, each.version)
 
     def _is_worthless(self, model: ModelEntry, facts: Mapping[str, PodFacts]) -> bool:
@@ -153,6 +153,12 @@ def _versions(document: Document | None) -> Iterator[tuple[ModelEntry, VersionEn
     for model in document.models if document else ():
         for entry in model.versions:
             yield model, entry
+
+
+def _is_ready_everywhere(facts: Mapping[str, PodFacts], model: str, entry: VersionEntry) -> bool:
+    present = [pod for pod in facts.values() if _is_present(pod)]
+    seen = [pod.state.version(model, entry.version) if pod.state else None for pod in present]
+    return bool(seen) and all(each and each.phase is VersionPhase.READY for each in seen)
 
 
 def _no_blind_writes(plan: Plan, facts: Mapping[str, PodFacts], snapshot: Snapshot) -> None:

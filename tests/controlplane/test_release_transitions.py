@@ -365,6 +365,16 @@ def test_worker_by_worker_no_pod_has_more_workers_than_before():
     assert world.defaults() == ["2.0"] * 2
 
 
+def test_worker_by_worker_it_comes_in_though_the_workers_are_lowered_to_one_on_the_way():
+    world = serving(2, mode="WorkerByWorker", models=[model_body(workers={"min": 2})])
+    release(world, workers={"min": 2})
+    until(world, in_phase(P.FETCHING))
+    release(world, workers={"min": 1})
+    until(world, in_phase(P.SERVING))
+    assert world.defaults() == ["2.0"] * 2
+    assert world.lost == 0
+
+
 @pytest.mark.parametrize(
     ("replicas", "mode"),
     [

@@ -52,8 +52,8 @@ class Echo:
             wait_for_gate()
 
     def handle(self, data, context):
-        bodies = [row.get("body") or row.get("data") for row in data]
-        for body in bodies:
+        for row in data:
+            body = row.get("body") or {{}}
             if "hold" in body:
                 wait_for_gate(body["hold"])
             if "warm" in body and {held!r} == "Warming":

@@ -88,8 +88,7 @@ class Release:
         body = json.dumps({"hold": str(self.held.file)}).encode()
         question = Question(f"/predictions/echo/{version}", body, lambda _: "")
         self._helds += [
-            asyncio.create_task(Connection(pod.inference_url).ask(question, last=True))
-            for pod in self.rig.pods
+            asyncio.create_task(_ask_once(pod.inference_url, question)) for pod in self.rig.pods
         ]
         await self.rig.until(self.held.waiting.exists, f"{version} is busy")
 
@@ -149,6 +148,14 @@ class Release:
         return dict(json.loads(words))
 
 
+async def _ask_once(url: str, question: Question) -> Answer:
+    connection = Connection(url)
+    try:
+        return await connection.ask(question)
+    finally:
+        connection.close()
+
+
 def manifest(uri: str, version: str, replicas: int, annotations: dict[str, str]) -> dict[str, Any]:
     model = {
         "name": "echo",
@@ -185,14 +192,15 @@ class Stage:
 
     def __init__(self, rig: Rig, archives: Archives, load: Load) -> None:
         self.rig, self.archives, self.load = rig, archives, load
-        self.serving, self.number = "v01", 1
+        self.number = 1
         self.undisturbed: dict[str, dict[str, Any]] = {}
 
     async def play(self, phase: str, fault: str) -> tuple[dict[str, Any], list[Asked]]:
         """Play one release; returns the state in the end, and the requests that were harmed."""
         self.number += 1
         before = len(self.load.asked)
-        release = Release(self.rig, self.archives, self.serving, f"v{self.number:02}")
+        serving = self.rig.model["activeVersion"]
+        release = Release(self.rig, self.archives, serving, f"v{self.number:02}")
         end = await release.play(phase, fault)
         await self._clear(release, phase)
         await self.load.more(10)
@@ -204,12 +212,10 @@ class Stage:
 
     async def _clear(self, release: Release, phase: str) -> None:
         """Come to rest with two pods on one version."""
-        self.serving = release.old if phase == "RollingBack" else release.new
+        kept = release.old if phase == "RollingBack" else release.new
         release.replicas = REPLICAS
-        await self.rig.apply(release.manifest(self.serving))
-        await self.rig.until(
-            lambda: release.is_at("Serving", "RolledOut"), f"rest at {self.serving}"
-        )
+        await self.rig.apply(release.manifest(kept))
+        await self.rig.until(lambda: release.is_at("Serving", "RolledOut"), f"rest at {kept}")
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from flambeau_operator.plan.entries import (
 from flambeau_operator.plan.fleet import Fleet, Reporter
 from flambeau_operator.plan.rollout import Act, Decision, kept_version
 from flambeau_operator.plan.standing import Kind, Standing
+from flambeau_operator.plan.swap_mode import FEWEST_TO_SHARE
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.pod_state import Document, ModelEntry, Swap, VersionEntry
 from flambeau_operator.resources.quantities import share_of
@@ -246,9 +247,11 @@ def _worker_by_worker(
     decision: Decision,
 ) -> tuple[VersionEntry, list[VersionEntry]]:
     """Share the workers out: together the two versions have no more than one of them had."""
-    share = workers_of_step(decision.canary, candidate.workers)
+    # Of one worker each has one: somebody lowered the number on the way, there were two before.
+    both = max(candidate.workers, FEWEST_TO_SHARE)
+    share = workers_of_step(decision.canary, both)
     kept = [
-        replace(each, workers=candidate.workers - share, max_workers=None)
+        replace(each, workers=both - share, max_workers=None)
         if each.version == model.default
         else each
         for each in others
