@@ -531,13 +531,13 @@ class Releases(RuleBasedStateMachine):
         before = self._entries()
         self.world.edit(**spec)
         self.store.touched()
-        for model, entry in self._entries() - before:
+        for model, entry, _ in self._entries() - before:
             self.judge.forgive(model, entry)
 
-    def _entries(self) -> set[tuple[str, str]]:
-        """Return every version that the spec names now."""
+    def _entries(self) -> set[tuple[str, str, bool]]:
+        """Return every version that the spec names now, and whether it is the model's own."""
         return {
-            (model.name, entry_hash(each))
+            (model.name, entry_hash(each), each == target_entry(model))
             for model in parse(self.world.body).spec.models
             for each in (target_entry(model), *other_entries(model))
         }

@@ -485,3 +485,20 @@ def test_a_version_beside_the_default_that_failed_is_remembered_while_another_de
     assert world.defaults() == ["2.0"] * 3
     assert not any(pod.phase("classifier", "3.0") for pod in world.pods.values())
     assert classifier(world).rollout.failed_others
+
+
+def test_a_version_beside_the_default_that_failed_is_remembered_when_the_default_is_lost_as_well():
+    world = serving(2)
+    world.bad.add(archive("classifier", "3.0"))
+    source = {"uri": archive("classifier", "3.0")}
+    split = {"versions": [{"version": "3.0", "weight": 20, "source": source}]}
+    world.edit(models=[model_body(split=split)])
+    until(world, lambda w: classifier(w).rollout.failed_others and w.phases("3.0") == [None] * 2)
+    for pod in world.pods.values():
+        pod.give_up("classifier", "1.0")
+    go_on(world, 2)
+    release(world, split=split)
+    for _ in range(20):
+        go_on(world)
+        assert world.phases("3.0") == [None] * 2
+    assert world.defaults() == ["2.0"] * 2

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from flambeau_operator.plan.canary import workers_of_step
 from flambeau_operator.plan.entries import (
+    entry_hash,
     other_entries,
     shadow_entry,
     sticky_entry,
@@ -153,7 +154,12 @@ def _beside(
 ) -> tuple[VersionEntry, ...]:
     """Return the versions of the split and the shadow that are proven, as the spec has them now."""
     if standing.kind is Kind.UNPROTECTED:
-        return tuple(it for it in other_entries(standing.model) if it.version != default.version)
+        refused = () if standing.orders.retry else standing.before.rollout.failed_others
+        return tuple(
+            it
+            for it in other_entries(standing.model)
+            if it.version != default.version and entry_hash(it) not in refused
+        )
     committed = standing.committed.versions if standing.committed else ()
     proven = {(each.version, each.source) for each in committed}
     if decision and decision.standing.beside and decision.act is Act.COMMIT:
