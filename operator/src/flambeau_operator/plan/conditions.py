@@ -7,9 +7,9 @@ from datetime import datetime
 
 from flambeau_operator.names import versioned
 from flambeau_operator.plan import surroundings
+from flambeau_operator.plan.decision import Decision
 from flambeau_operator.plan.finding import Finding
 from flambeau_operator.plan.findings import Findings
-from flambeau_operator.plan.rollout import Decision
 from flambeau_operator.plan.standing import Standing
 from flambeau_operator.resources.conditions import ConditionType, Reason
 from flambeau_operator.resources.deployment_status import (

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flambeau_operator.plan.checks import Violation
+from flambeau_operator.plan.decision import Act, Decision
 from flambeau_operator.plan.fleet import Fleet
 from flambeau_operator.plan.ownership import conflict_name
-from flambeau_operator.plan.rollout import Act, Decision
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.model_deployment import ModelDeployment
 from flambeau_operator.resources.observed import ChildrenFacts, PodFacts

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
-from flambeau_operator.plan.entries import entry_hash, other_entries
+from flambeau_operator.plan.decision import Act, Decision
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Reporter
-from flambeau_operator.plan.rollout import Act, Decision, came_up_since, kept_version
+from flambeau_operator.plan.history import history
+from flambeau_operator.plan.rollout_memory import rollout_memory
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.deployment_status import (
     ModelPhase,
     ModelStatus,
-    Past,
     Resolved,
-    RolloutStatus,
 )
 from flambeau_operator.resources.pod_state import VersionEntry, VersionPhase, VersionState
 
-MOST_PAST = 10
-LONGEST_WORDS = 512
-OUTCOMES: Mapping[Act, Literal["Promoted", "RolledBack"]] = {
-    Act.COMMIT: "Promoted",
-    Act.ROLL_BACK: "RolledBack",
-    Act.REVERT: "RolledBack",
-}
 ON_THE_WAY = {
     VersionPhase.UNKNOWN: ModelPhase.PENDING,
     VersionPhase.PENDING: ModelPhase.PENDING,
@@ -53,8 +44,8 @@ def model_status(standing: Standing, findings: Findings) -> ModelStatus:
         ready_pods=_ready_pods(standing, findings, active),
         ready_workers=_ready_workers(standing, active, pods),
         resolved=_resolved(standing, active, pods),
-        rollout=_rollout(standing, findings),
-        history=_history(standing, findings),
+        rollout=rollout_memory(standing, findings),
+        history=history(standing, findings),
     )
 
 
@@ -191,176 +182,3 @@ def _resolved(
     )
     same = standing.before.active_version == active.version
     return next(found, standing.before.resolved if same else None)
-
-
-def _rollout(standing: Standing, findings: Findings) -> RolloutStatus:
-    """Return what must be remembered of a candidate on its way, or of one that failed."""
-    before, decision = standing.before.rollout, findings.about(standing)
-    memory = RolloutStatus(
-        previous_version=before.previous_version,
-        mode=before.mode,
-        mode_reason=before.mode_reason,
-        handled=standing.orders.handled,
-        failed_others=_failed_others(standing, findings),
-        promoted_at=before.promoted_at if _is_kept(standing, findings) else None,
-        came_up=came_up_since(standing, findings.fleet),
-        # How it ended stays to be read until the next one begins.
-        analysis=before.analysis,
-    )
-    if standing.kind is Kind.REMEMBERED:
-        kept = {"failed_hash": before.failed_hash, "last_failure": before.last_failure}
-        memory = memory.model_copy(update=kept)
-    if memory.failed_others:
-        memory = memory.model_copy(update={"last_failure": before.last_failure})
-    if decision is None:
-        return memory
-    if decision.act in {Act.ROLL_BACK, Act.REVERT}:
-        return memory.model_copy(update=_as_failed(standing, decision))
-    if decision.act is Act.COMMIT:
-        return memory.model_copy(update=_as_promoted(standing, decision, findings))
-    return memory.model_copy(update=_as_rolling(decision, findings))
-
-
-def _as_failed(standing: Standing, decision: Decision) -> dict[str, object]:
-    failed: dict[str, object] = {"last_failure": decision.failure}
-    if decision.canary and decision.canary.analysis:
-        failed["analysis"] = decision.canary.analysis
-    if decision.standing.beside:
-        return failed
-    failed["failed_hash"] = entry_hash(standing.target)
-    if decision.act is Act.REVERT:
-        failed |= {"previous_version": standing.target.version, "promoted_at": None}
-    return failed
-
-
-def _as_promoted(standing: Standing, decision: Decision, findings: Findings) -> dict[str, object]:
-    if decision.standing.beside:
-        return {}
-    replaced = standing.active.version if standing.active else None
-    canary = decision.canary
-    return {
-        "previous_version": replaced,
-        "promoted_at": findings.now if _is_kept(standing, findings) else None,
-        "mode": decision.mode.value,
-        "mode_reason": decision.mode_reason,
-        "analysis": canary.analysis if canary else None,
-    }
-
-
-def _as_rolling(decision: Decision, findings: Findings) -> dict[str, object]:
-    before = decision.standing.before.rollout
-    same = before.spec_hash == decision.standing.hash
-    if not (decision.members or same or decision.since or decision.canary):
-        return {}
-    canary = decision.canary
-    by_new_pods = decision.act is Act.ROLL_PODS
-    active = decision.standing.active
-    replaced = {"previous_version": active.version} if by_new_pods and active else {}
-    return replaced | {
-        "spec_hash": decision.standing.hash,
-        "candidate": decision.standing.target.version,
-        "progressed_at": decision.since,
-        "started_at": (before.started_at if same else None) or findings.now,
-        "step": canary.index if canary else None,
-        "step_started_at": canary.started_at if canary else None,
-        "mode": "RollingPods" if by_new_pods else decision.mode.value,
-        "mode_reason": decision.mode_reason,
-        "came_up": decision.came_up,
-        "held": decision.held,
-        "analysis": canary.analysis if canary else None,
-    }
-
-
-def _is_kept(standing: Standing, findings: Findings) -> bool:
-    """Tell whether the version that was replaced is still committed beside the new one."""
-    decision = findings.about(standing)
-    if decision and decision.act is Act.COMMIT and not decision.standing.beside:
-        name = standing.active.version if standing.active else None
-        split = standing.model.split.versions if standing.model.split else ()
-        if findings.deployment.spec.rollout.in_pods.keep_previous_s == 0:
-            return False
-        if any(each.version == name for each in split):
-            return True  # it stays in any case, and is a way back for so long
-    else:
-        name = kept_version(standing)
-    model = findings.model(standing)
-    return name is not None and model is not None and model.version(name) is not None
-
-
-def _failed_others(standing: Standing, findings: Findings) -> tuple[str, ...]:
-    judged = [each for each in findings.others if each.name == standing.name]
-    if judged:
-        refused = [each for each in findings.refused_others if each.name == standing.name]
-        return tuple(sorted({entry_hash(each.target) for each in refused}))
-    # While the model's own version comes in, nobody asks for the others, and nothing is forgotten.
-    wanted = {entry_hash(each) for each in other_entries(standing.model)}
-    return tuple(sorted(wanted & set(standing.before.rollout.failed_others)))
-
-
-def _history(standing: Standing, findings: Findings) -> tuple[Past, ...]:
-    """Return the rollouts that have ended, newest first."""
-    before, decision = standing.before, findings.about(standing)
-    ended = _ended(standing, decision, findings)
-    if ended and before.history and before.rollout.spec_hash is None:
-        # Told already, by a pass that did not live to bring it about.
-        told, now = before.history[0], ended[0]
-        if (told.spec_hash, told.outcome) == (now.spec_hash, now.outcome):
-            ended = ()
-    return (*ended, *before.history)[:MOST_PAST]
-
-
-def _ended(standing: Standing, decision: Decision | None, findings: Findings) -> tuple[Past, ...]:
-    before = standing.before.rollout
-    own = decision is not None and not decision.standing.beside
-    if own and decision is not None and decision.act in OUTCOMES:
-        replaced = before.previous_version if decision.act is Act.REVERT else None
-        return (
-            Past(
-                version=standing.target.version,
-                from_version=replaced or (standing.active.version if standing.active else None),
-                spec_hash=standing.hash,
-                outcome=OUTCOMES[decision.act],
-                mode=before.mode if before.mode == "RollingPods" else decision.mode.value,
-                started_at=before.started_at if before.spec_hash == standing.hash else None,
-                ended_at=findings.now,
-                message=_last_words(decision),
-            ),
-        )
-    by_new_pods = before.mode == "RollingPods" and before.spec_hash == standing.hash
-    if by_new_pods and decision is None and standing.kind is Kind.SETTLED:
-        return (
-            Past(
-                version=standing.target.version,
-                from_version=before.previous_version,
-                spec_hash=standing.hash,
-                outcome="Promoted",
-                mode=before.mode,
-                started_at=before.started_at,
-                ended_at=findings.now,
-            ),
-        )
-    if before.spec_hash is None or (decision and decision.standing.hash == before.spec_hash):
-        return ()
-    known = standing.before.target_version
-    if known is None or known == standing.target.version or findings.hands_off:
-        return ()
-    active = standing.active.version if standing.active else None
-    return (
-        Past(
-            version=known,
-            from_version=active,
-            spec_hash=before.spec_hash,
-            outcome="Superseded",
-            mode=before.mode,
-            started_at=before.started_at,
-            ended_at=findings.now,
-            message=f"the spec names {standing.target.version} now",
-        ),
-    )
-
-
-def _last_words(decision: Decision) -> str:
-    if decision.failure:
-        return f"{decision.failure.reason}: {decision.failure.message}"[:LONGEST_WORDS]
-    analysis = decision.canary.analysis if decision.canary else None
-    return analysis.message[:LONGEST_WORDS] if analysis else ""

@@ -9,21 +9,22 @@ from datetime import datetime
 from flambeau_operator.names import DISABLED, RECONCILE
 from flambeau_operator.plan.checks import check
 from flambeau_operator.plan.children import Children, desired_children
-from flambeau_operator.plan.desired_state import (
+from flambeau_operator.plan.committed import (
     Keeping,
-    changed_models,
     committed_after,
     committed_before,
-    same_models,
     when_promoted,
 )
+from flambeau_operator.plan.decision import Decision
+from flambeau_operator.plan.desired_state import changed_models, same_models
 from flambeau_operator.plan.events import Event, transitions
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Fleet, read_fleet
 from flambeau_operator.plan.ownership import committed_set_is_foreign
-from flambeau_operator.plan.rollout import Decision, choose_rolling, decide, revert
+from flambeau_operator.plan.rollout import choose_rolling, decide
 from flambeau_operator.plan.standing import Standing, beside, stand
 from flambeau_operator.plan.status import summarise
+from flambeau_operator.plan.way_back import revert
 from flambeau_operator.resources.conditions import ConditionType
 from flambeau_operator.resources.deployment_status import ModelPhase, Status
 from flambeau_operator.resources.model_deployment import ModelDeployment
