@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -97,11 +98,12 @@ def told_by_each(server, model, count):
     told = {}
 
     def all_have_answered():
-        answer = server.predict(model).json
-        told[answer["pid"]] = answer
+        for answer in pool.map(lambda _: server.predict(model).json, range(4 * count)):
+            told[answer["pid"]] = answer
         return len(told) == count
 
-    until(all_have_answered)
+    with ThreadPoolExecutor(4 * count) as pool:  # one at a time, one worker would answer them all
+        until(all_have_answered)
     return list(told.values())
 
 
@@ -157,15 +159,17 @@ def test_the_memory_of_a_worker_on_the_gpu_is_free_when_its_model_is_gone(server
     until(lambda: device_used() - before < 512 * MEBI)
 
 
-def test_what_cuda_has_no_room_for_is_answered_as_out_of_resources(server):
+def test_what_cuda_has_no_room_for_is_an_answer_and_the_worker_stays(server):
     code = """
-        import torch
+        import os, torch
         def handle(data, context):
             if data is not None:
-                return [torch.empty(1 << 45, device="cuda").numel() for _ in data]
+                sizes = [row["body"].get("size", 1) for row in data]
+                return [torch.empty(it, device="cuda").numel() and os.getpid() for it in sizes]
     """
     with server.registered(code) as model:
-        answer = server.predict(model)
+        before = server.predict(model).json
+        answer = server.predict(model, b'{"size": 35184372088832}')
         assert answer.status == 507
         assert "out of memory" in answer.text
-        assert len(server.workers(model)) == 1
+        assert server.predict(model).json == before

@@ -14,7 +14,7 @@ import pytest
 
 from flambeau_runtime.errors import RuntimeFault
 from flambeau_runtime.serving.desired import Timeouts
-from tests.gpu.facts import MEBI, SAYS_WHERE, device_used
+from tests.gpu.facts import MEBI, SAYS_WHERE, asked, device_used
 from tests.processes.living import answer, living, until
 
 pytestmark = [pytest.mark.gpu, pytest.mark.process, pytest.mark.timeout(240)]
@@ -64,10 +64,12 @@ async def test_a_second_worker_has_a_cuda_context_of_its_own(tmp_path, born):
         second = max(told, key=lambda pid: psutil.Process(pid).create_time())
         print(  # noqa: T201  a fact for docs/gpus.md
             f"FACT second worker, {'forked' if born else 'executed'}: {took_s:.2f} s, "
-            f"{private_mib(second)} MiB private, {added / MEBI:.0f} MiB on the device"
+            f"{private_mib(second)} MiB private, {added / MEBI:.0f} MiB on the device; "
+            f"nvidia-smi by process: {asked('--query-compute-apps=pid,used_memory')}"
         )
         if born:
             assert open_devices(supervisor.template_pid) == []
+            assert psutil.Process(supervisor.template_pid).num_threads() == 1
 
 
 def open_devices(pid):
@@ -130,10 +132,11 @@ async def test_a_cuda_error_that_spoils_the_context_ends_in_a_new_worker(tmp_pat
         assert value == 3
         with pytest.raises(RuntimeFault, match=r"CUDA|device-side"):
             await answer(live, b'{"at": 9999}')
-        async with asyncio.timeout(60):
-            while True:
+        began, again = time.perf_counter(), first
+        async with asyncio.timeout(30):
+            while again == first:
                 with suppress(RuntimeFault):
                     again, value = await answer(live, b'{"at": 2}')
-                    break
-                await asyncio.sleep(0.1)
-        assert (again != first, value) == (True, 2)
+        print(f"FACT a spoiled worker was replaced after {time.perf_counter() - began:.2f} s")  # noqa: T201
+        assert value == 2
+        print("FACT", live.last_failure(), sum(it.restarts for it in live.places))  # noqa: T201
