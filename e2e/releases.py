@@ -53,7 +53,7 @@ class Echo:
 
     def handle(self, data, context):
         self.asked += 1
-        if self.asked % 10 in (1, 4, 7):
+        if self.asked % 10 in (3, 6, 9):
             raise ValueError(f"version {self.version} cannot do this one")
         return [{"version": self.version} for _ in data]
 """
@@ -70,6 +70,9 @@ class Echo:
         return [{"version": self.version} for _ in data]
 """
 FETCHING, VERIFYING = "slow", "big"
+# A pod that leaves has as long for it as by default: half of a shorter time may be too little for
+# clients on a busy machine to hear of it.
+DISRUPTION = {"drainDelay": "10s", "terminationGracePeriod": "45s"}
 # Serves the ConfigMap `archives`: below /slow with five seconds in the middle of each file, below
 # /big with so much in it that reading it takes a moment.
 STORE = """
@@ -118,7 +121,8 @@ class Candidate:
     def manifest(self, tenant: Tenant, replicas: int = 2, **spec: Any) -> dict[str, Any]:
         """Return the ModelDeployment that asks for it."""
         hot = {"steps": steps((50, "1s"), (100, "0s")), **(self.hot or {})}
-        body = echo(self.version, workers=2, replicas=replicas, rollout={"hot": hot}, **spec)
+        spec = {"rollout": {"hot": hot}, "disruption": DISRUPTION, **spec}
+        body = echo(self.version, workers=2, replicas=replicas, **spec)
         model = body["spec"]["models"][0]
         model["warmup"] = {"requests": [{"body": "{}", "contentType": "application/json"}]}
         if self.way:

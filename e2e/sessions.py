@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,8 +53,9 @@ def run(name: str, stream: str, words: Sequence[str], suite: Path, limits: Limit
         suite: the folder that holds the tests.
         limits: of its time.
     """
-    with verdicts.file() as path:
-        command = [sys.executable, "-m", "pytest", *verdicts.flags(path), "--durations=10", *words]
+    with verdicts.file() as path, _folder() as folder:
+        flags = [*verdicts.flags(path), f"--basetemp={folder}/t", "--durations=10"]
+        command = [sys.executable, "-m", "pytest", *flags, *words]
         process = subprocess.Popen(
             command, cwd=suite, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -64,6 +66,14 @@ def run(name: str, stream: str, words: Sequence[str], suite: Path, limits: Limit
         printing.join(limits.output_s)
         told = verdicts.read(path)
     return Session(name, told, _why_broken(process.returncode, late, told))
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for what tests write: two pytests beside each other clear away one another's.
+
+    What a process that a test left running still writes there is no reason to fail.
+    """
+    return tempfile.TemporaryDirectory(prefix="flambeau-", ignore_cleanup_errors=True)
 
 
 def _print(stream: str, output: IO[bytes]) -> None:

@@ -6,6 +6,7 @@ once, in real pods.
 
 import concurrent.futures
 import contextlib
+import subprocess
 
 import pytest
 from tests import archives as archive_files
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.timeout(420)
 BASE = Candidate("base", releases.SLEEPY)
 TAKEN_BACK = Candidate("taken-back", releases.SLEEPY, hot={"steps": steps((10, "5m"), (100, "0s"))})
 SLOW_S = 8
+TOLD = "{.status.models[0].targetVersion} {.status.models[0].phase}{'\\n'}"
 GOOD = {
     "Fetching": Candidate("fetching", way=releases.FETCHING),
     "Verifying": Candidate("verifying", way=releases.VERIFYING),
@@ -106,13 +108,21 @@ def _disturb(tenant, candidate):
 
 
 def _until_in(tenant, phase, candidate):
-    """Wait until the release of the candidate is seen in a phase."""
+    """Return once a status says that the release of the candidate is in a phase.
 
-    def look():
-        (model,) = tenant.get()["status"]["models"]
-        return model["targetVersion"] == candidate.version and model["phase"] == phase
-
-    until(f"{candidate.version} is {phase}", look, 60, every_s=0.02)
+    A watch tells of every status, also of those that last a moment.
+    """
+    argv = [str(tenant.cluster.kubectl), f"--kubeconfig={tenant.cluster.kubeconfig}"]
+    argv += ["-n", tenant.namespace, "get", "modeldeployment", "echo", "--watch"]
+    argv += ["--request-timeout=60s", f"-o=jsonpath={TOLD}"]
+    wanted, seen = f"{candidate.version} {phase}", []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watch:
+        for line in watch.stdout:
+            seen.append(line.strip())
+            if seen[-1] == wanted:
+                watch.terminate()
+                return
+    raise AssertionError(f"never {wanted}, but {seen}")
 
 
 def _at_rest(tenant, version, replicas):

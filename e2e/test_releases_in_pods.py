@@ -104,7 +104,7 @@ def test_a_model_that_fits_once_but_not_twice_comes_in_another_way(
     tenant, tmp_path, load, workers, mib, mode
 ):
     old, new = (Candidate(each, releases.large(mib)) for each in ("1.0", "2.0"))
-    resources = {"requests": {"cpu": "50m", "memory": "700Mi"}, "limits": {"memory": "700Mi"}}
+    resources = {"requests": {"cpu": "50m", "memory": "600Mi"}, "limits": {"memory": "600Mi"}}
 
     def manifest(candidate):
         body = candidate.manifest(tenant, resources=resources)

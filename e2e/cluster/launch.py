@@ -17,6 +17,8 @@ from e2e.cluster.place import Keeper, Place, child_of
 from e2e.cluster.progress import Say
 
 UP_WITHIN_S = 300.0
+DOWN_WITHIN_S = 300.0
+"""It takes seconds, and minutes on a machine that is busy with much else."""
 
 
 @contextlib.contextmanager
@@ -45,7 +47,7 @@ def running(tier: int, place: Place, say: Say, nodes: int = 1) -> Iterator[Clust
     finally:
         if process.stdin is not None:
             process.stdin.close()
-        process.wait(timeout=60)
+        process.wait(DOWN_WITHIN_S)
 
 
 def up(tier: int, place: Place, say: Say, nodes: int = 1) -> Cluster:
@@ -65,7 +67,7 @@ def up(tier: int, place: Place, say: Say, nodes: int = 1) -> Cluster:
         return _await(process, place, say)
     except BaseException:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(DOWN_WITHIN_S)
         raise
 
 

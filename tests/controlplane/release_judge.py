@@ -65,7 +65,6 @@ class Judge:
         _weights_are_those_of_the_step(plan, deployment)
         self._only_proven_versions_are_committed(plan, snapshot, facts)
         self._only_ready_versions_get_weight(plan, snapshot)
-        self._no_failed_entry_comes_back(plan)
         return plan
 
     def _only_proven_versions_are_committed(
@@ -78,7 +77,7 @@ class Judge:
             known = {each.source for each in before.versions} if before else set()
             worthless = before is not None and self._is_worthless(before, facts)
             for each in model.versions:
-                proven = (model.name, each.version, each.source) in self.served
+                proven = _is_ready_everywhere(facts, model.name, each)
                 assert proven or worthless or each.source in known, (model.name, each.version)
 
     def _is_worthless(self, model: ModelEntry, facts: Mapping[str, PodFacts]) -> bool:
@@ -100,13 +99,13 @@ class Judge:
                     known = (model.name, entry.version, entry.source) in self.served
                     assert known or (model.name, entry.source) in first, entry.version
 
-    def _no_failed_entry_comes_back(self, plan: Plan) -> None:
-        for document in plan.documents.values():
-            for model, entry in _versions(document):
-                asked = (model.name, entry_hash(entry))
-                assert asked not in self.failed, f"{model.name}@{entry.version} again, unasked"
-
     # what is stored, and what the pods do
+
+    def accepted(self, document: Document) -> None:
+        """Look at what a pod has taken: what failed never comes back unasked."""
+        for model, entry in _versions(document):
+            asked = (model.name, entry_hash(entry))
+            assert asked not in self.failed, f"{model.name}@{entry.version} again, unasked"
 
     def look_at_the_status(self) -> None:
         """Note what failed since the last look, and that the sequence only grows."""
@@ -154,6 +153,12 @@ def _versions(document: Document | None) -> Iterator[tuple[ModelEntry, VersionEn
     for model in document.models if document else ():
         for entry in model.versions:
             yield model, entry
+
+
+def _is_ready_everywhere(facts: Mapping[str, PodFacts], model: str, entry: VersionEntry) -> bool:
+    present = [pod for pod in facts.values() if _is_present(pod)]
+    seen = [pod.state.version(model, entry.version) if pod.state else None for pod in present]
+    return bool(seen) and all(each and each.phase is VersionPhase.READY for each in seen)
 
 
 def _no_blind_writes(plan: Plan, facts: Mapping[str, PodFacts], snapshot: Snapshot) -> None:

@@ -45,6 +45,8 @@ HOLDS_MEMORY = {VersionPhase.LOADING, VersionPhase.WARMING, VersionPhase.READY}
 MIB: Final = 2**20
 PER_DECADE: Final = 24
 DECADES: Final = 6
+STARTUP_STEPS: Final = 150
+"""How long a version may take to load, before the runtime gives it up."""
 
 BOOM = Failure("InitializeFailed", "boom", "last line")
 
@@ -74,7 +76,7 @@ class Conduct:
 
     fails_in: VersionPhase | None = None  # the phase that it does not survive
     failure: Failure = BOOM
-    stays_in: VersionPhase | None = None  # the phase that it never leaves
+    stays_in: VersionPhase | None = None  # the phase that it does not leave in time
     errs: float = 0.0  # share of its answers that are its workers' errors
     latency_ms: float = 10.0
     kills_worker: float = 0.0  # share of its requests that cost a worker its life
@@ -127,6 +129,7 @@ class Loaded:
     failure: Failure = BOOM
     workers: int = 0
     restarts: int = 0
+    stuck: int = 0  # steps that it has been in one phase
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -308,16 +311,22 @@ class SimulatedPod:
         conduct = conduct_of(entry.source.uri)
         if loaded.phase is VersionPhase.VERIFYING and not self._may_load(key, model, conduct_of):
             return
-        if loaded.phase is conduct.stays_in:
-            return
-        if loaded.phase is conduct.fails_in:
-            loaded.phase, loaded.failure = VersionPhase.FAILED, self.failure or conduct.failure
+        if self._goes_no_further(loaded, conduct):
             return
         loaded.phase = NEXT.get(loaded.phase, loaded.phase)
         if loaded.phase is VersionPhase.LOADING and not loaded.workers:
             loaded.workers = 1
         if loaded.phase is VersionPhase.READY and model.swap is not Swap.WORKER_BY_WORKER:
             loaded.workers = max(1, entry.workers)
+
+    def _goes_no_further(self, loaded: Loaded, conduct: Conduct) -> bool:
+        stays, fails = loaded.phase is conduct.stays_in, loaded.phase is conduct.fails_in
+        loaded.stuck += stays
+        if fails:
+            loaded.phase, loaded.failure = VersionPhase.FAILED, self.failure or conduct.failure
+        elif loaded.stuck >= STARTUP_STEPS:
+            loaded.phase, loaded.failure = VersionPhase.FAILED, TOO_SLOW
+        return stays or fails
 
     def _may_load(self, key: tuple[str, str], model: ModelEntry, conduct_of: ConductOf) -> bool:
         """Say whether there is room; a version that could not fit gives up by itself."""
@@ -554,6 +563,7 @@ class SimulatedPod:
 
 CRASH_LOOP: Final = Failure("WorkersCrashed", "its workers die again and again", "killed")
 NO_ROOM: Final = Failure("InsufficientMemory", "less memory is free than a worker holds")
+TOO_SLOW: Final = Failure("StartupTimeout", "it was not loaded in time")
 KILLED: Final = Failure("OutOfMemory", "its worker was killed for want of memory")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -331,3 +332,44 @@ def test_whatever_a_spec_holds_it_is_parsed_or_refused_with_paths(spec):
 def test_whatever_metadata_holds_it_is_parsed_or_refused_with_paths(metadata):
     paths = wrong_paths({**deployment_body(), "metadata": metadata})
     assert all(path.startswith("metadata") for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "path"),
+    [
+        pytest.param(
+            {"split": {"versions": [{"version": "0.9", "weight": 10, "source": None}]}},
+            f"{MODEL}.split.versions[0].source",
+            id="of a split",
+        ),
+        pytest.param(
+            {"shadow": {"version": "2.0", "source": None}},
+            f"{MODEL}.shadow.source",
+            id="a shadow's",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("source", "field", "message"),
+    [
+        pytest.param(
+            {"uri": "pvc://claim/model.mar"},
+            "uri",
+            "is not mounted: add {name: claim} to spec.claims",
+            id="a claim",
+        ),
+        pytest.param(
+            {"uri": "s3://bucket/model.mar", "credentials": "s3"},
+            "credentials",
+            "is not known: add an entry s3 with a secretRef to spec.credentials",
+            id="a Secret",
+        ),
+    ],
+)
+def test_what_a_version_beside_reads_from_must_be_there(traffic, path, source, field, message):
+    said = json.loads(json.dumps(traffic).replace("null", json.dumps(source)))
+    with pytest.raises(InvalidSpec) as refused:
+        parse(deployment_body(model_body(**said)))
+    assert [(each.path, each.message) for each in refused.value.problems] == [
+        (f"{path}.{field}", message)
+    ]

@@ -365,6 +365,16 @@ def test_worker_by_worker_no_pod_has_more_workers_than_before():
     assert world.defaults() == ["2.0"] * 2
 
 
+def test_worker_by_worker_it_comes_in_though_the_workers_are_lowered_to_one_on_the_way():
+    world = serving(2, mode="WorkerByWorker", models=[model_body(workers={"min": 2})])
+    release(world, workers={"min": 2})
+    until(world, in_phase(P.FETCHING))
+    release(world, workers={"min": 1})
+    until(world, in_phase(P.SERVING))
+    assert world.defaults() == ["2.0"] * 2
+    assert world.lost == 0
+
+
 @pytest.mark.parametrize(
     ("replicas", "mode"),
     [
@@ -458,3 +468,37 @@ def test_a_version_beside_the_default_that_fails_leaves_everything_as_it_was():
     assert classifier(world).rollout.failed_others
     assert world.phases("2.0") == [None] * 3
     assert not documents_name(world.reconcile(), "2.0")
+
+
+def test_a_version_beside_the_default_that_failed_is_remembered_while_another_default_comes_in():
+    world = serving()
+    world.bad.add(archive("classifier", "3.0"))
+    source = {"uri": archive("classifier", "3.0")}
+    split = {"versions": [{"version": "3.0", "weight": 20, "source": source}]}
+    world.edit(models=[model_body(split=split)])
+    until(world, lambda w: classifier(w).rollout.failed_others)
+    release(world, split=split)
+    go_on(world, 3)
+    for _ in range(80):
+        go_on(world)
+        assert not any(pod.phase("classifier", "3.0") for pod in world.pods.values())
+    assert world.defaults() == ["2.0"] * 3
+    assert not any(pod.phase("classifier", "3.0") for pod in world.pods.values())
+    assert classifier(world).rollout.failed_others
+
+
+def test_a_version_beside_the_default_that_failed_is_remembered_when_the_default_is_lost_as_well():
+    world = serving(2)
+    world.bad.add(archive("classifier", "3.0"))
+    source = {"uri": archive("classifier", "3.0")}
+    split = {"versions": [{"version": "3.0", "weight": 20, "source": source}]}
+    world.edit(models=[model_body(split=split)])
+    until(world, lambda w: classifier(w).rollout.failed_others and w.phases("3.0") == [None] * 2)
+    for pod in world.pods.values():
+        pod.give_up("classifier", "1.0")
+    go_on(world, 2)
+    release(world, split=split)
+    for _ in range(20):
+        go_on(world)
+        assert world.phases("3.0") == [None] * 2
+    assert world.defaults() == ["2.0"] * 2

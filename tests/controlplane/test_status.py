@@ -279,6 +279,20 @@ def test_the_phases_of_a_rollout_follow_the_pods():
     ]
 
 
+def test_the_weight_never_falls_on_the_way_to_all_requests():
+    steps = [{"weight": 5, "pause": "1s"}, {"weight": 50, "pause": "1s"}, {"weight": 100}]
+    world = serving(2, rollout={"hot": {"steps": steps}})
+    world.edit(models=[model_body(version="2.0")])
+    seen = []
+    for _ in range(40):
+        world.reconcile()
+        weight = world.status.models[0].weight
+        seen += [weight] if seen[-1:] != [weight] else []
+        world.wait(1)
+        world.advance()
+    assert seen == [0, 5, 50, 100]
+
+
 def test_an_object_that_cannot_be_parsed_is_stalled_and_keeps_what_was_true():
     world = serving()
     problem = FieldProblem("spec.models[0].worker", "unknown field", "workers")

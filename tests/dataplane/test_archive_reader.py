@@ -85,6 +85,22 @@ def test_no_name_whatsoever_leaves_the_target(tmp_path_factory, make, names):
 
 
 @pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        pytest.param([":", ":/:"], "a file and a directory at once", id="a file in a file"),
+        pytest.param([":", ":/:/"], "a file and a directory at once", id="a directory in a file"),
+        pytest.param(["a/b", "a"], "a file and a directory at once", id="a file over a directory"),
+        pytest.param(["n" * 300], "a longer name", id="a name that is too long"),
+        pytest.param(["n" * 300 + "/"], "a longer name", id="of a directory too"),
+    ],
+)
+def test_names_that_cannot_stand_side_by_side_are_refused_in_words(tmp_path, names, why):
+    packed = make_mar(tmp_path / "archive", dict.fromkeys(names, "x"))
+    with pytest.raises(ArchiveInvalid, match=why):
+        opened(packed, tmp_path / "target")
+
+
+@pytest.mark.parametrize(
     "kind",
     [
         pytest.param(tarfile.SYMTYPE, id="a symbolic link"),

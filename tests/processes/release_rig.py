@@ -40,11 +40,9 @@ HANDLER = """
 import pathlib
 import time
 
-GATE = pathlib.Path({gate!r})
-
-def wait_for_gate():
-    GATE.with_suffix(".waiting").touch()
-    while not GATE.exists():
+def wait_for_gate(gate={gate!r}):
+    pathlib.Path(gate).with_suffix(".waiting").touch()
+    while not pathlib.Path(gate).exists():
         time.sleep(0.02)
 
 class Echo:
@@ -54,14 +52,15 @@ class Echo:
             wait_for_gate()
 
     def handle(self, data, context):
-        bodies = [row.get("body") or row.get("data") for row in data]
-        if any(body == {{"hold": True}} for body in bodies):
-            wait_for_gate()
-        if {held!r} == "Warming" and any(body == {{"warm": True}} for body in bodies):
-            wait_for_gate()
+        for row in data:
+            body = row.get("body") or {{}}
+            if "hold" in body:
+                wait_for_gate(body["hold"])
+            if "warm" in body and {held!r} == "Warming":
+                wait_for_gate()
         return [{{"version": self.version}} for _ in data]
 """
-BULKY = 192 * MIB  # of nothing: takes a moment to verify and to extract
+BULKY = 128 * MIB  # of nothing: takes a moment to verify and to extract
 
 
 class Gate:

@@ -145,7 +145,7 @@ async def test_what_a_machine_cannot_honour_is_named_and_the_rest_is_served():
     async with session_of(body) as session:
         deployment = session.observe()[0]
     (said,) = [c for c in deployment.status["conditions"] if c["type"] == "Unsupported"]
-    assert said["message"].startswith("spec.resources has no effect in local mode")
+    assert said["message"].startswith("spec.resources.limits has no effect in local mode")
     assert condition(deployment, "Ready") == "True"
 
 

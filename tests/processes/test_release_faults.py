@@ -34,7 +34,6 @@ PHASES = (
 )
 REPLICAS = 2
 RATE = 60.0
-HOLDING = b'{"hold": true}'
 
 
 class Release:
@@ -43,7 +42,7 @@ class Release:
     def __init__(self, rig: Rig, archives: Archives, old: str, new: str) -> None:
         self.rig, self.archives = rig, archives
         self.old, self.new = old, new
-        self.killed_at: float | None = None
+        self.down: tuple[float, float] | None = None  # killed, and seen to be dead
         self.replicas = REPLICAS
         self._helds: list[asyncio.Task[Answer]] = []
 
@@ -51,6 +50,7 @@ class Release:
         """Release, disturb in this phase, go on, and return the state in the end."""
         rig = self.rig
         self.gate = Gate(self.archives.folder, self.new)
+        self.held = Gate(self.archives.folder, f"{self.new}-held")
         file = write_archive(self.archives.folder, self.new, self.gate, phase)
         if phase == "Fetching":
             self.archives.gates[file.name] = self.gate
@@ -85,13 +85,12 @@ class Release:
 
     async def _hold_back(self, version: str) -> None:
         """Keep a version busy in every pod, so that it takes a while to leave."""
-        question = Question(f"/predictions/echo/{version}", HOLDING, lambda _: "")
+        body = json.dumps({"hold": str(self.held.file)}).encode()
+        question = Question(f"/predictions/echo/{version}", body, lambda _: "")
         self._helds += [
-            asyncio.create_task(Connection(pod.inference_url).ask(question))
-            for pod in self.rig.pods
+            asyncio.create_task(_ask_once(pod.inference_url, question)) for pod in self.rig.pods
         ]
-        busy = Gate(self.archives.folder, version).waiting
-        await self.rig.until(busy.exists, f"{version} is busy")
+        await self.rig.until(self.held.waiting.exists, f"{version} is busy")
 
     async def _disturb(self, fault: str) -> None:
         rig = self.rig
@@ -100,18 +99,21 @@ class Release:
             rig.start_operator()
         elif fault == "a pod's process is killed":
             pod = rig.pods[0]
-            self.killed_at, restarts = rig.kill(pod), pod.restarts
+            killed_at, restarts = rig.kill(pod), pod.restarts
+            await rig.until(lambda: pod.pid is None or pod.restarts > restarts, "it is dead")
+            self.down = (killed_at, asyncio.get_running_loop().time())
             await rig.until(lambda: pod.restarts > restarts and pod.ready, "the pod is back")
         elif fault == "a pod is added":
             self.replicas += 1
             await rig.apply(self.manifest(self.new))
+            rig.door.release.set()  # pods come by the operator, wherever it is held
             await rig.until(lambda: len(rig.pods) == self.replicas, "the pod is there")
 
     async def _let_go(self, phase: str) -> None:
         if phase in {"Promoting", "Draining"}:
             self.rig.door.release.set()
         self.gate.open()
-        Gate(self.archives.folder, self.old).open()
+        self.held.open()
         await asyncio.gather(*self._helds, return_exceptions=True)
 
     async def _end(self, phase: str) -> dict[str, Any]:
@@ -144,6 +146,14 @@ class Release:
         }
         words = json.dumps(told).replace(self.new, "NEW").replace(self.old, "OLD")
         return dict(json.loads(words))
+
+
+async def _ask_once(url: str, question: Question) -> Answer:
+    connection = Connection(url)
+    try:
+        return await connection.ask(question)
+    finally:
+        connection.close()
 
 
 def manifest(uri: str, version: str, replicas: int, annotations: dict[str, str]) -> dict[str, Any]:
@@ -182,31 +192,30 @@ class Stage:
 
     def __init__(self, rig: Rig, archives: Archives, load: Load) -> None:
         self.rig, self.archives, self.load = rig, archives, load
-        self.serving, self.number = "v01", 1
+        self.number = 1
         self.undisturbed: dict[str, dict[str, Any]] = {}
 
     async def play(self, phase: str, fault: str) -> tuple[dict[str, Any], list[Asked]]:
         """Play one release; returns the state in the end, and the requests that were harmed."""
         self.number += 1
         before = len(self.load.asked)
-        release = Release(self.rig, self.archives, self.serving, f"v{self.number:02}")
+        serving = self.rig.model["activeVersion"]
+        release = Release(self.rig, self.archives, serving, f"v{self.number:02}")
         end = await release.play(phase, fault)
         await self._clear(release, phase)
         await self.load.more(10)
         harmed = [each for each in self.load.asked[before:] if each.failure]
-        if release.killed_at is not None:  # what was in that process went down with it
-            at = release.killed_at
-            harmed = [each for each in harmed if not each.sent_at <= at <= each.done_at]
+        if release.down is not None:  # what that process had, and got until it was seen dead
+            killed_at, seen_at = release.down
+            harmed = [it for it in harmed if it.sent_at > seen_at or it.done_at < killed_at]
         return end, harmed
 
     async def _clear(self, release: Release, phase: str) -> None:
         """Come to rest with two pods on one version."""
-        self.serving = release.old if phase == "RollingBack" else release.new
+        kept = release.old if phase == "RollingBack" else release.new
         release.replicas = REPLICAS
-        await self.rig.apply(release.manifest(self.serving))
-        await self.rig.until(
-            lambda: release.is_at("Serving", "RolledOut"), f"rest at {self.serving}"
-        )
+        await self.rig.apply(release.manifest(kept))
+        await self.rig.until(lambda: release.is_at("Serving", "RolledOut"), f"rest at {kept}")
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from flambeau_operator import names
 from flambeau_operator.cli.rollout_view import candidate, is_rolling
 from flambeau_operator.errors import OperatorFault
 from flambeau_operator.names import versioned
+from flambeau_operator.plan.entries import spec_hash, target_entry
 from flambeau_operator.resources.deployment_status import ModelPhase, ModelStatus
 from flambeau_operator.resources.model_deployment import ModelDeployment
 
@@ -87,14 +88,23 @@ def retry(deployment: ModelDeployment, model: str | None) -> Request:
         NothingToDo: nothing has failed.
     """
     _check_heard(deployment)
-    found = _the_one(deployment, model, _failed_hash, "has failed", Verb.RETRY)
-    value = str(_failed_hash(found))
+    found = _the_one(deployment, model, _has_failed, "has failed", Verb.RETRY)
+    value = found.rollout.failed_hash or _own_hash(deployment, found.name)
     asks = f"{_target(found)} to be tried once more"
     return Request(Verb.RETRY, found.name, str(candidate(found)), value, asks)
 
 
-def _failed_hash(model: ModelStatus) -> str | None:
-    return model.rollout.failed_hash or next(iter(model.rollout.failed_others), None)
+def _has_failed(model: ModelStatus) -> bool:
+    return bool(model.rollout.failed_hash or model.rollout.failed_others)
+
+
+def _own_hash(deployment: ModelDeployment, name: str) -> str:
+    """Return the hash of the model's own version, which stands for all of it.
+
+    By it the operator forgets what it remembers of the versions of a split or a shadow, too.
+    """
+    models = deployment.spec.models
+    return next((spec_hash(target_entry(each)) for each in models if each.name == name), "")
 
 
 def is_taken_up(deployment: ModelDeployment, request: Request) -> bool:

@@ -52,12 +52,12 @@ def _model(model: ModelView, view: View) -> Iterator[Line]:
     yield tuple(_title(model))
     if model.steps:
         yield _labelled("steps", *_steps(model))
-    if model.mode and (model.rolling or model.mode_reason):
+    if model.mode and model.rolling:
         reason = f": {model.mode_reason}" if model.mode_reason else ""
         yield _labelled("mode", (f"{model.mode}{reason}", ""))
     if model.rolling:
         yield _labelled("pods", (f"{model.ready_pods} of {view.replicas} have it ready", ""))
-    if model.analysis:
+    if model.analysis and (model.rolling or model.analysis.verdict != "Waiting"):
         yield from _analysis(model.analysis)
     if model.waits_for:
         yield _labelled("waits for", (model.waits_for, "yellow" if model.held else ""))

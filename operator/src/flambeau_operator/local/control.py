@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flambeau_operator.doors import Key
-from flambeau_operator.errors import Conflict, Unavailable
+from flambeau_operator.errors import Conflict, DoorFault, Unavailable
 
 PREFIX: Final = "flambeau-up-"
 SOCKET: Final = "control"
@@ -27,6 +27,10 @@ PATIENCE_S: Final = 5.0
 Message = Mapping[str, Any]
 Answer = Callable[[Message], Awaitable[Message]]
 """Answers a question; Conflict and Unavailable become words for whoever asked."""
+
+
+class SessionEnded(DoorFault):
+    """Nobody listens there any more."""
 
 
 def control_folder() -> Path:
@@ -82,11 +86,14 @@ async def ask(session: Path, question: Message) -> Message:
 
     Raises:
         Conflict: the object is another one by now, or gone.
-        Unavailable: the session cannot do it, or is no more.
+        Unavailable: the session cannot do it now.
+        SessionEnded: it is no more.
     """
     try:
         async with asyncio.timeout(PATIENCE_S):
             answer = json.loads(await _exchange(session, json.dumps(question).encode() + b"\n"))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise SessionEnded(f"the flambeau up that listened on {session} has ended") from error
     except (OSError, TimeoutError, ValueError) as error:
         raise Unavailable(f"flambeau up does not answer on {session}: {error}") from error
     if not isinstance(answer, dict):

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from flambeau_operator.plan.canary import workers_of_step
 from flambeau_operator.plan.entries import (
+    entry_hash,
     other_entries,
     shadow_entry,
     sticky_entry,
@@ -15,6 +16,7 @@ from flambeau_operator.plan.entries import (
 from flambeau_operator.plan.fleet import Fleet, Reporter
 from flambeau_operator.plan.rollout import Act, Decision, kept_version
 from flambeau_operator.plan.standing import Kind, Standing
+from flambeau_operator.plan.swap_mode import FEWEST_TO_SHARE
 from flambeau_operator.resources.deployment_status import Status
 from flambeau_operator.resources.pod_state import Document, ModelEntry, Swap, VersionEntry
 from flambeau_operator.resources.quantities import share_of
@@ -152,7 +154,12 @@ def _beside(
 ) -> tuple[VersionEntry, ...]:
     """Return the versions of the split and the shadow that are proven, as the spec has them now."""
     if standing.kind is Kind.UNPROTECTED:
-        return tuple(it for it in other_entries(standing.model) if it.version != default.version)
+        refused = () if standing.orders.retry else standing.before.rollout.failed_others
+        return tuple(
+            it
+            for it in other_entries(standing.model)
+            if it.version != default.version and entry_hash(it) not in refused
+        )
     committed = standing.committed.versions if standing.committed else ()
     proven = {(each.version, each.source) for each in committed}
     if decision and decision.standing.beside and decision.act is Act.COMMIT:
@@ -246,9 +253,11 @@ def _worker_by_worker(
     decision: Decision,
 ) -> tuple[VersionEntry, list[VersionEntry]]:
     """Share the workers out: together the two versions have no more than one of them had."""
-    share = workers_of_step(decision.canary, candidate.workers)
+    # Of one worker each has one: somebody lowered the number on the way, there were two before.
+    both = max(candidate.workers, FEWEST_TO_SHARE)
+    share = workers_of_step(decision.canary, both)
     kept = [
-        replace(each, workers=candidate.workers - share, max_workers=None)
+        replace(each, workers=both - share, max_workers=None)
         if each.version == model.default
         else each
         for each in others

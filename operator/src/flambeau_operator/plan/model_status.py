@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from flambeau_operator.plan.entries import entry_hash
+from flambeau_operator.plan.entries import entry_hash, other_entries
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Reporter
 from flambeau_operator.plan.rollout import Act, Decision, kept_version
@@ -287,10 +287,13 @@ def _is_kept(standing: Standing, findings: Findings) -> bool:
 
 
 def _failed_others(standing: Standing, findings: Findings) -> tuple[str, ...]:
-    wanted = {
-        entry_hash(each.target) for each in findings.refused_others if each.name == standing.name
-    }
-    return tuple(sorted(wanted))
+    judged = [each for each in findings.others if each.name == standing.name]
+    if judged:
+        refused = [each for each in findings.refused_others if each.name == standing.name]
+        return tuple(sorted({entry_hash(each.target) for each in refused}))
+    # While the model's own version comes in, nobody asks for the others, and nothing is forgotten.
+    wanted = {entry_hash(each) for each in other_entries(standing.model)}
+    return tuple(sorted(wanted & set(standing.before.rollout.failed_others)))
 
 
 def _history(standing: Standing, findings: Findings) -> tuple[Past, ...]:

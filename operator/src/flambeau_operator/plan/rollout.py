@@ -285,7 +285,9 @@ def _is_done(scene: Scene, canary: Canary, verdict: Verdict | None) -> bool:
         return True
     if canary.started_at is None:
         return False
-    lasted = scene.now - canary.started_at >= timedelta(seconds=canary.step.pause_s)
+    # Both moments are cut to whole seconds: a pause is never shorter than it was asked for.
+    lasted = scene.now - canary.started_at > timedelta(seconds=canary.step.pause_s)
+    lasted = lasted or not canary.step.pause_s
     return lasted and verdict in {None, Verdict.PASSED, Verdict.INCONCLUSIVE}
 
 

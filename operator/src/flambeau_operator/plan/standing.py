@@ -90,7 +90,10 @@ def stand(
             active = _still_replaced(target, known, fleet) or active
         failed = before.rollout.failed_hash
         orders = read_orders(
-            annotations, before.rollout, spec_hash(target), {failed, spec_hash(target)}
+            annotations,
+            before.rollout,
+            spec_hash(target),
+            {failed, spec_hash(target), *before.rollout.failed_others},
         )
         kind = _judge(target, active, before, fleet, first=committed is None)
         if kind not in {Kind.SETTLED, Kind.REUSED} and failed == entry_hash(target):

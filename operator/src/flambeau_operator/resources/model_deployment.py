@@ -200,18 +200,32 @@ class Disruption(Wish):
     """How long a stopping pod goes on accepting, until nobody sends to it any more."""
 
 
+def _sources(spec: Spec) -> Iterator[tuple[str, Source]]:
+    """Yield every source with its path.
+
+    The API server is asked about a model's own alone: lists in lists in lists cost more than it
+    allows a rule. The others are refused here, and so in the status.
+    """
+    for index, model in enumerate(spec.models):
+        path = f"models[{index}]"
+        yield f"{path}.source", model.source
+        for number, other in enumerate(model.split.versions if model.split else ()):
+            yield f"{path}.split.versions[{number}].source", other.source
+        if model.shadow:
+            yield f"{path}.shadow.source", model.shadow.source
+
+
 def _unnamed(scheme: str, field: str, named: Callable[[Spec], tuple[Mounted, ...]]) -> Rule:
     """Return the rule that what a source reads from is mounted."""
     prefix = f"{scheme}://"
 
     def find(spec: Spec) -> Iterator[FieldProblem]:
         names = {each.name for each in named(spec)}
-        for index, model in enumerate(spec.models):
-            name = model.source.uri.removeprefix(prefix).partition("/")[0]
-            if model.source.uri.startswith(prefix) and name not in names:
+        for path, source in _sources(spec):
+            name = source.uri.removeprefix(prefix).partition("/")[0]
+            if source.uri.startswith(prefix) and name not in names:
                 yield FieldProblem(
-                    f"models[{index}].source.uri",
-                    f"is not mounted: add {{name: {name}}} to spec.{field}",
+                    f"{path}.uri", f"is not mounted: add {{name: {name}}} to spec.{field}"
                 )
 
     named_so = f"m.source.uri.startsWith('{prefix}' + entry.name + '/')"
@@ -227,11 +241,11 @@ def _unnamed(scheme: str, field: str, named: Callable[[Spec], tuple[Mounted, ...
 
 def _strangers(spec: Spec) -> Iterator[FieldProblem]:
     names = {each.name for each in spec.credentials}
-    for index, model in enumerate(spec.models):
-        wanted = model.source.credentials
+    for path, source in _sources(spec):
+        wanted = source.credentials
         if wanted is not None and wanted not in names:
             yield FieldProblem(
-                f"models[{index}].source.credentials",
+                f"{path}.credentials",
                 f"is not known: add an entry {wanted} with a secretRef to spec.credentials",
             )
 

@@ -6,6 +6,7 @@ declared sizes.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import re
 import stat
@@ -72,7 +73,7 @@ class Extraction:
 
     def copy(self, entry: str, source: IO[bytes], path: Path) -> None:
         """Write one file, never more than the limits allow, whatever its header says."""
-        try:
+        with self._finding_a_place(entry):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 while chunk := source.read(CHUNK):
@@ -81,8 +82,23 @@ class Extraction:
                     self.written += len(chunk)
                     self._check_size(entry, self.written)
                     file.write(chunk)
+
+    def make_directory(self, entry: str, path: Path) -> None:
+        """Make one directory, and those above it."""
+        with self._finding_a_place(entry):
+            path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _finding_a_place(self, entry: str) -> Iterator[None]:
+        """Refuse an entry whose name no file can have beside those that are there."""
+        try:
+            yield
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             self.refuse(entry, "is a file and a directory at once")
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self.refuse(f"{entry[:100]}…", "has a longer name than a file can have")
 
     def drain(self, source: IO[bytes] | gzip.GzipFile) -> None:
         """Read what follows the last entry, and with it the checksum."""
@@ -177,7 +193,7 @@ def _extract_zip(file: BinaryIO, extraction: Extraction) -> None:
         for info in archive.infolist():
             path = extraction.check_entry(info.filename, info.file_size)
             if info.is_dir():
-                path.mkdir(parents=True, exist_ok=True)
+                extraction.make_directory(info.filename, path)
                 continue
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
@@ -197,7 +213,7 @@ def _extract_tgz(file: BinaryIO, extraction: Extraction) -> None:
                 continue
             path = extraction.check_entry(member.name, member.size)
             if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
+                extraction.make_directory(member.name, path)
                 continue
             if not member.isreg():
                 extraction.refuse(member.name, "is neither a file nor a directory")
