@@ -139,4 +139,4 @@ async def test_a_cuda_error_that_spoils_the_context_ends_in_a_new_worker(tmp_pat
                     again, value = await answer(live, b'{"at": 2}')
         print(f"FACT a spoiled worker was replaced after {time.perf_counter() - began:.2f} s")  # noqa: T201
         assert value == 2
-        print("FACT", live.last_failure(), sum(it.restarts for it in live.places))  # noqa: T201
+        assert sum(place.restarts for place in live.places) == 1
