@@ -86,7 +86,7 @@ def recorded(crd):
 def _edit(body, generation):
     """Yield the object as it is applied for the n-th time, so that its generation counts up."""
     if generation < body["metadata"]["generation"]:
-        rollout = {**body["spec"].get("rollout", {}), "progressDeadline": f"{generation}m"}
+        rollout = {**body["spec"].get("rollout", {}), "progressDeadline": f"{100 + generation}s"}
         yield {**body, "spec": {**body["spec"], "rollout": rollout}, "status": None}
     elif generation == body["metadata"]["generation"]:
         yield {**body, "status": None}

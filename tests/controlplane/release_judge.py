@@ -217,25 +217,30 @@ def _is_present(pod: PodFacts) -> bool:
     return pod.running and not pod.terminating
 
 
+def _candidate(model: ModelStatus) -> str | None:
+    """Return the version that comes in: the model's own one, or one beside it."""
+    return model.rollout.candidate or model.target_version
+
+
 def _joins(pod: PodFacts, document: Document, model: ModelStatus) -> bool:
     """Tell whether a document asks a pod for the target that it did not have to have before."""
     wanted, held = document.model(model.name), pod.state and pod.state.desired
-    entry = wanted.version(model.target_version) if wanted else None
+    entry = wanted.version(_candidate(model)) if wanted else None
     if not model.rollout.spec_hash or entry is None:
         return False
     before = held.model(model.name) if held else None
-    known = before.version(model.target_version) if before else None
+    known = before.version(_candidate(model)) if before else None
     return known is None or known.source != entry.source
 
 
 def _is_changing(pod: PodFacts, model: ModelStatus) -> bool:
     held = pod.state and pod.state.desired and pod.state.desired.model(model.name)
-    asked = held is not None and held.version(model.target_version) is not None
+    asked = held is not None and held.version(_candidate(model)) is not None
     return asked and not _has_ready(pod, model)
 
 
 def _has_ready(pod: PodFacts, model: ModelStatus) -> bool:
-    seen = pod.state.version(model.name, model.target_version) if pod.state else None
+    seen = pod.state.version(model.name, _candidate(model)) if pod.state else None
     return seen is not None and seen.phase is VersionPhase.READY
 
 

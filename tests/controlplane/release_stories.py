@@ -84,6 +84,29 @@ def _one_after_the_other(world: World) -> None:
     go_on(world, 4)
 
 
+def _worker_by_worker(world: World) -> None:
+    world.body = {**world.body, "spec": {**world.body["spec"], "models": [_two_workers("1.0")]}}
+    world.limit_bytes = 250 * MIB
+    world.settle()
+    world.edit(models=[_two_workers("2.0")])
+    go_on(world, 6)
+
+
+def _two_workers(version: str) -> dict[str, Any]:
+    return model_body(version=version, workers={"min": 2})
+
+
+def _by_new_pods(world: World) -> None:
+    release(world, rollout={"strategy": "RollingPods"})
+    go_on(world, 3)
+
+
+def _by_bad_new_pods(world: World) -> None:
+    world.bad.add(NEW)
+    release(world, rollout={"strategy": "RollingPods", "progressDeadline": "1m"})
+    go_on(world, 90)
+
+
 def _split_comes_in(world: World) -> None:
     world.settle()
     world.edit(models=[model_body(split=_split())])
@@ -114,6 +137,8 @@ RELEASES: Stories = {
         "canary": _canary,
         "canary-second-step": _second_step,
         "one-after-the-other": _one_after_the_other,
+        "worker-by-worker": _worker_by_worker,
+        "by-new-pods": _by_new_pods,
         "split-comes-in": _split_comes_in,
     },
     Health.DEGRADED: {
@@ -122,6 +147,7 @@ RELEASES: Stories = {
         "brought-pods-down": _brought_pods_down,
         "failed-after-promotion": _fails_after_promotion,
         "no-room": _no_room,
+        "by-bad-new-pods": _by_bad_new_pods,
         "split-refused": _split_refused,
     },
     Health.SUSPENDED: {

@@ -13,7 +13,7 @@ STEPS = 10_000
 
 @pytest.mark.timeout(300)
 def test_no_history_breaks_a_release_and_every_one_comes_to_an_end(capsys):
-    play(histories(220, 50, derandomize=True))
+    play(histories(360, 40, derandomize=True))
     with capsys.disabled():
         print(f"\n{Releases.told()}")  # noqa: T201
     assert Releases.steps_taken >= STEPS

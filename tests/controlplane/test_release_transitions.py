@@ -502,3 +502,17 @@ def test_a_version_beside_the_default_that_failed_is_remembered_when_the_default
         go_on(world)
         assert world.phases("3.0") == [None] * 2
     assert world.defaults() == ["2.0"] * 2
+
+
+def test_a_version_that_is_kept_gets_nothing_once_no_split_names_it_any_more():
+    world = serving(keepPrevious="1h")
+    source = {"uri": archive("classifier", "1.0")}
+    split = {"versions": [{"version": "1.0", "weight": 20, "source": source}]}
+    release(world, split=split)
+    until(world, in_phase(P.SERVING))
+    go_on(world, 3)
+    assert [pod.weights("classifier").get("1.0") for pod in world.pods.values()] == [20] * 3
+    release(world)
+    go_on(world, 5)
+    assert world.phases("1.0") == ["Ready"] * 3
+    assert [pod.weights("classifier").get("1.0", 0) for pod in world.pods.values()] == [0] * 3

@@ -94,3 +94,12 @@ def test_paused_it_does_not_begin():
     assert set(world.pods) == pods
     assert world.committed_versions() == {"classifier": "1.0"}
     assert world.condition("Reconciling") == ("True", "RolloutPaused")
+
+
+def test_a_new_model_comes_with_new_pods_too():
+    world = serving()
+    world.edit(models=[model_body(), model_body("detector")])
+    assert not world.reconcile().documents
+    world.settle(200)
+    assert world.defaults("detector") == ["1.0"] * 3
+    assert world.condition("RolledOut") == ("True", "RolledOut")

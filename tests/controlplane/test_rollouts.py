@@ -881,3 +881,38 @@ def test_a_pod_without_any_document_is_told():
     world = serving(2)
     world.pods["pod-02"].desired = None
     assert told(world.reconcile()) == ["pod-02"]
+
+
+# ------------------------------------------------------------------------------- after a promotion
+
+
+def kept(world: World) -> World:
+    """Promote 2.0 while 1.0 stays loaded."""
+    world.edit(models=to("2.0"))
+    world.settle()
+    assert world.defaults() == ["2.0"] * 3
+    return world
+
+
+def test_a_promoted_version_that_brings_its_container_down_again_and_again_is_taken_back():
+    world = kept(serving(3, rollout={"hot": {"keepPrevious": "10m"}}))
+    for _ in range(3):
+        world.restart("pod-02")
+        world.reconcile()
+        world.advance(times=12)
+        world.reconcile()
+    world.settle()
+    assert world.defaults() == ["1.0"] * 3
+    failure = world.status.models[0].rollout.last_failure
+    assert failure is not None
+    assert (failure.reason, failure.pod) == ("FailedAfterPromotion", "pod-02")
+    assert "came up again 3 times" in failure.message
+
+
+def test_containers_that_come_up_again_once_each_are_no_reason_to_go_back():
+    world = kept(serving(3, rollout={"hot": {"keepPrevious": "10m"}}))
+    for name in list(world.pods):
+        world.restart(name)
+    world.settle()
+    assert world.defaults() == ["2.0"] * 3
+    assert world.condition("RolledOut") == ("True", "RolledOut")

@@ -189,7 +189,9 @@ def _previous(
         return ()
     stays = standing.kind is Kind.SETTLED and keeping.now - since < kept_for
     entry = standing.committed.version(name)
-    return (entry,) if entry and (stays or name == standing.target.version) else ()
+    if entry is None or not (stays or name == standing.target.version):
+        return ()
+    return (replace(entry, weight=0),)  # also what had a share while a split named it
 
 
 def _swap(standing: Standing, decision: Decision | None) -> Swap:
@@ -305,13 +307,12 @@ def changed_models(
 
 
 def _as_it_is(pod: Reporter, wanted: Sequence[ModelEntry]) -> tuple[ModelEntry, ...]:
-    """Return the models of a pod that will be replaced: another version is for the new pods."""
+    """Return the models of a pod that will be replaced: what is new is for the new pods."""
     held = {model.name: model for model in (pod.desired.models if pod.desired else ())}
     return tuple(
-        held[model.name]
-        if model.name in held and held[model.name].default not in {model.default, None}
-        else model
+        model if held[model.name].default in {model.default, None} else held[model.name]
         for model in wanted
+        if model.name in held
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from flambeau_operator.plan.entries import entry_hash, other_entries
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.fleet import Reporter
-from flambeau_operator.plan.rollout import Act, Decision, kept_version
+from flambeau_operator.plan.rollout import Act, Decision, came_up_since, kept_version
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.resources.deployment_status import (
     ModelPhase,
@@ -203,6 +203,7 @@ def _rollout(standing: Standing, findings: Findings) -> RolloutStatus:
         handled=standing.orders.handled,
         failed_others=_failed_others(standing, findings),
         promoted_at=before.promoted_at if _is_kept(standing, findings) else None,
+        came_up=came_up_since(standing, findings.fleet),
         # How it ended stays to be read until the next one begins.
         analysis=before.analysis,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -333,7 +334,7 @@ def _base(scene: Scene, choice: Choice, mode: Swap) -> Decision:
         held_by=tuple(pod.name for pod in scene.fleet.silent),
         mode=mode,
         mode_reason=choice.why,
-        came_up=tuple(sorted({*known, *(pod.state.process_id or pod.name for pod in again)})),
+        came_up=_known_by_pod(known, again),
         retold=names(again),
     )
 
@@ -401,9 +402,9 @@ def revert(standing: Standing, fleet: Fleet, now: datetime) -> Decision | None:
     if standing.kind is not Kind.SETTLED or previous is None or active is None:
         return None
     broken = next((pod for pod in fleet.reporters if pod.failed(standing.name, active)), None)
-    if broken is None:
+    told = _failure_in(broken, standing, now) if broken else _brought_down(standing, fleet, now)
+    if told is None:
         return None
-    told = _failure_in(broken, standing, now)
     failure = told.model_copy(
         update={
             "reason": str(Reason.FAILED_AFTER_PROMOTION),
@@ -411,6 +412,32 @@ def revert(standing: Standing, fleet: Fleet, now: datetime) -> Decision | None:
         }
     )
     return Decision(standing, Act.REVERT, failure=failure)
+
+
+def came_up_since(standing: Standing, fleet: Fleet) -> tuple[str, ...]:
+    """Return the processes that came up again with a promoted version, while a way back is kept."""
+    if kept_version(standing) is None or standing.active is None:
+        return ()
+    again = [
+        pod
+        for pod in fleet.reporters
+        if pod.state.cautious and pod.facts.restarts and pod.asked(standing.name, standing.active)
+    ]
+    return _known_by_pod(standing.before.rollout.came_up, again)
+
+
+def _known_by_pod(known: Sequence[str], again: Sequence[Reporter]) -> tuple[str, ...]:
+    return tuple(sorted({*known, *(f"{pod.name}/{pod.state.process_id}" for pod in again)}))
+
+
+def _brought_down(standing: Standing, fleet: Fleet, now: datetime) -> LastFailure | None:
+    """Return the failure of a version whose container comes up again and again in one pod."""
+    pods = Counter(each.partition("/")[0] for each in came_up_since(standing, fleet))
+    pod, times = next(iter(pods.most_common(1)), ("", 0))
+    if times <= MOST_REBOOTS:
+        return None
+    said = f"its container came up again {times} times since the promotion"
+    return LastFailure(reason=str(Reason.BROUGHT_POD_DOWN), message=said, pod=pod, time=now)
 
 
 def kept_version(standing: Standing) -> str | None:
