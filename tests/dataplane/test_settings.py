@@ -137,9 +137,14 @@ def test_an_impossible_flag_ends_with_a_sentence_that_names_the_fix(flags, said,
     ],
 )
 def test_devices_are_counted_without_torch(environ, devices, tmp_path):
-    for name in ("a", "b", "c"):
-        (tmp_path / name).mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-uvm", "nvidia-caps"):
+        (tmp_path / name).touch()
     assert count_devices(environ, tmp_path) == devices
+
+
+def test_the_devices_of_the_machine_are_not_those_of_a_container_that_was_given_none(tmp_path):
+    (tmp_path / "null").touch()
+    assert count_devices({}, tmp_path, tmp_path / "none") == 0
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_devices_of_amd_are_counted(environ, devices, tmp_path):
     for node, gpu_id in (("0", "0"), ("1", "51546"), ("2", "1234")):
         (tmp_path / "nodes" / node).mkdir(parents=True)
         (tmp_path / "nodes" / node / "gpu_id").write_text(f"{gpu_id}\n")
-    assert count_devices(environ, tmp_path / "none", tmp_path / "nodes") == devices
+    assert count_devices(environ, tmp_path, tmp_path / "nodes") == devices
 
 
 def test_a_declaration_that_is_no_number_is_refused():

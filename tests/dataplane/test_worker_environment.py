@@ -2,7 +2,12 @@
 
 import pytest
 
-from flambeau_runtime.serving.worker_environment import additions, thread_count, visibility
+from flambeau_runtime.serving.worker_environment import (
+    additions,
+    may_fork_beside,
+    thread_count,
+    visibility,
+)
 
 
 def test_a_worker_gets_its_share_of_threads_and_waits_without_spinning():
@@ -53,6 +58,19 @@ def test_the_versions_own_variables_win_over_everything():
 )
 def test_a_worker_sees(base, devices, variables):
     assert visibility(base, devices) == variables
+
+
+@pytest.mark.parametrize(
+    ("base", "devices", "may"),
+    [
+        pytest.param({}, (), True, id="without devices"),
+        pytest.param({"CUDA_VISIBLE_DEVICES": "1"}, (0,), True, id="beside NVIDIA's"),
+        pytest.param({"HIP_VISIBLE_DEVICES": "1"}, (0,), False, id="not beside AMD's"),
+        pytest.param({"ZE_AFFINITY_MASK": "0"}, (0,), False, id="not beside Intel's"),
+    ],
+)
+def test_workers_are_forked(base, devices, may):
+    assert may_fork_beside(base, devices) is may
 
 
 def test_a_value_of_omp_num_threads_that_is_no_number_is_left_to_openmp():

@@ -54,7 +54,7 @@ async def living(tmp_path, source=ECHO, *, config=None, devices=(), fork=None, o
     settings = Settings(preload_torch=fork is not None, devices=devices)
     environment = without_torch(tmp_path) if fork == "plain" else None
     async with Supervisor(settings, Telemetry(), environment) as supervisor:
-        if fork == "plain" and not devices:
+        if fork == "plain" and supervisor.template_pid is not None:
             await until(lambda: supervisor.template_ready)
         yield supervisor.add(replace(SPEC, **wishes), opened), supervisor
 

@@ -68,6 +68,7 @@ def test_the_subprocess_of_a_dead_worker_becomes_no_zombie_and_how_it_died_is_to
     tmp_path, monkeypatch, devices
 ):
     monkeypatch.setenv("FLAMBEAU_DEVICES", devices)
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0")  # beside AMD's nothing is forked
     with orphans_come_to(tmp_path, DIES) as server:
         note = tmp_path / "note"
         body = json.dumps({"note": str(note)}).encode()

@@ -12,6 +12,7 @@ from flambeau_runtime.errors import WorkerLost
 from flambeau_runtime.serving.supervisor import Supervisor
 from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import Telemetry
+from flambeau_runtime.worker.template import open_device
 from tests.processes.living import (
     ECHO,
     SPEC,
@@ -51,6 +52,21 @@ DIES = """
                 if row["body"].get("exit") is not None:
                     os._exit(row["body"]["exit"])
             return [os.getpid() for _ in data]
+"""
+
+SEES = """
+    import os
+
+    def handle(data, context):
+        if data is not None:
+            return [os.environ["CUDA_VISIBLE_DEVICES"] for _ in data]
+"""
+
+# Of a machine without accelerators: the template is told that what it holds open is one.
+USES = """
+import pathlib, sys
+if "flambeau_runtime.worker.template" in sys.orig_argv:
+    pathlib.Path.readlink = lambda self: pathlib.Path("/dev/nvidia0")
 """
 
 
@@ -134,10 +150,39 @@ async def test_a_version_with_an_env_of_its_own_is_not_forked(tmp_path):
         assert parent(await answer(live)) == os.getpid() != supervisor.template_pid
 
 
-async def test_beside_accelerators_nothing_is_forked(tmp_path):
+async def test_beside_accelerators_that_are_not_nvidias_nothing_is_forked(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0")
     async with living(tmp_path, fork="plain", devices=(0,)) as (live, supervisor):
         assert parent(await answer(live)) == os.getpid()
         assert supervisor.template_pid is None
+
+
+async def test_a_forked_worker_sees_its_own_accelerator_only(tmp_path):
+    async with living(tmp_path, SEES, fork="plain", devices=(0, 1), workers=2) as (
+        live,
+        supervisor,
+    ):
+        await live.until_ready(2)
+        assert {parent(pid) for pid in supervisor.pids()} == {supervisor.template_pid}
+        told = set()
+        async with asyncio.timeout(20):
+            while told != {0, 1}:
+                told |= set(await asyncio.gather(*(answer(live) for _ in range(4))))
+
+
+def test_an_accelerator_that_is_in_use_is_noticed(tmp_path):
+    (tmp_path / "0").symlink_to("/dev/null")
+    (tmp_path / "1").symlink_to("socket:[7]")
+    assert open_device(tmp_path) is None
+    (tmp_path / "2").symlink_to("/dev/nvidiactl")
+    assert open_device(tmp_path) == "/dev/nvidiactl"
+
+
+async def test_a_template_that_uses_an_accelerator_is_not_forked_from(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(USES)
+    async with living(tmp_path, fork="plain", devices=(0,)) as (live, supervisor):
+        assert parent(await answer(live)) == os.getpid()
+        assert supervisor.template_ready
 
 
 async def test_workers_outlive_their_template_and_the_next_is_executed_meanwhile(tmp_path):

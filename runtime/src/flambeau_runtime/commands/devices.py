@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 from flambeau_runtime.errors import InvalidSettings
 
 DECLARED = "FLAMBEAU_DEVICES"
-NVIDIA = Path("/proc/driver/nvidia/gpus")
+NVIDIA = Path("/dev")
+"""Where a container has a node for each device that is its own; /proc/driver/nvidia/gpus lists all
+those of the machine, also in a container that was given none."""
+NVIDIA_NODE = re.compile(r"nvidia\d+")
 NVIDIA_VISIBLE = ("CUDA_VISIBLE_DEVICES",)
 AMD = Path("/sys/class/kfd/kfd/topology/nodes")
 AMD_VISIBLE = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
@@ -26,8 +30,9 @@ def count_devices(environ: Mapping[str, str], nvidia: Path = NVIDIA, amd: Path =
         if not declared.isdecimal():
             raise InvalidSettings(f"{DECLARED}={declared} cannot be: write a whole number")
         return int(declared)
-    if nvidia.is_dir():
-        return _visible(environ, NVIDIA_VISIBLE, len(list(nvidia.iterdir())))
+    nodes = sum(bool(NVIDIA_NODE.fullmatch(it.name)) for it in nvidia.iterdir())
+    if nodes:
+        return _visible(environ, NVIDIA_VISIBLE, nodes)
     return _visible(environ, AMD_VISIBLE, _amd_devices(amd))
 
 

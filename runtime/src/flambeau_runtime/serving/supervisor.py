@@ -92,7 +92,7 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         # Forking is for the CPU: a library that sees a device may touch it when it is imported.
-        if self._settings.preload_torch and not self._settings.devices:
+        if self._settings.preload_torch and self._may_fork:
             threads = threads_per_worker(usable_cpus(), workers=1)
             self._template = TemplateLink(
                 worker_environment.for_template(self._environment, threads)
@@ -278,11 +278,13 @@ class Supervisor:
                 {**self._visible(package, devices), **worker_environment.packages(own)},
             ),
             threads=threads,
-            may_fork=not spec.env
-            and not self._settings.devices
-            and (own is None or own.suits_a_fork),
+            may_fork=not spec.env and self._may_fork and (own is None or own.suits_a_fork),
             python=str(own.python) if own and own.python else sys.executable,
         )
+
+    @property
+    def _may_fork(self) -> bool:
+        return worker_environment.may_fork_beside(self._environment, self._settings.devices)
 
     def _visible(self, package: Package, devices: tuple[int, ...]) -> Mapping[str, str]:
         """Return the variables that show a worker its own devices; none where it may see all."""

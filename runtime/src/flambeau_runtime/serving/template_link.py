@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class TemplateGone(Exception):
-    """There is no template process now: start the worker another way."""
+    """There is no template process to fork from now: start the worker another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +204,7 @@ class TemplateLink:
 
     def _heard(self, fact: Mapping[str, Any]) -> None:
         if fact.get("order") == self._number and self._born is not None:
-            if not self._born.done():
-                self._unclaimed[fact["pid"]] = None
-                self._born.set_result(fact["pid"])
+            self._answered(self._born, fact)
         elif "ready" in fact:
             self._up = True
         elif "preloaded" in fact:
@@ -217,6 +215,16 @@ class TemplateLink:
                 self._children.pop(pid).saw_exit(code)
             elif pid in self._unclaimed:
                 self._unclaimed[pid] = code
+
+    def _answered(self, born: asyncio.Future[int], fact: Mapping[str, Any]) -> None:
+        if born.done():
+            return
+        if "refused" in fact:
+            log.warning("worker is executed, not forked", extra={"why": fact["refused"]})
+            born.set_exception(TemplateGone())
+            return
+        self._unclaimed[fact["pid"]] = None
+        born.set_result(fact["pid"])
 
     def _hang_up(self) -> None:
         """Give this template up; `run` sees the end of the stream and starts another."""

@@ -98,10 +98,18 @@ def visibility(base: Mapping[str, str], devices: Sequence[int]) -> dict[str, str
     The front counts the devices that it sees: where it was given "5,7" or "GPU-8f2a…", its device 1
     is the second of those.
     """
-    variable = next((name for name in VISIBILITY if name in base), _by_vendor())
+    variable = _visibility_variable(base)
     listed = [entry.strip() for entry in base.get(variable, "").split(",") if entry.strip()]
     names = [listed[it] if it < len(listed) else str(it) for it in devices]
     return {variable: ",".join(names)}
+
+
+def may_fork_beside(base: Mapping[str, str], devices: Sequence[int]) -> bool:
+    """Tell whether workers may be forked where these devices are: proven for NVIDIA's only.
+
+    CUDA reads which devices it may see when it is first used, in the worker: docs/gpus.md.
+    """
+    return not devices or _visibility_variable(base) == CUDA
 
 
 def packages(environment: Environment | None) -> dict[str, str]:
@@ -109,6 +117,10 @@ def packages(environment: Environment | None) -> dict[str, str]:
     if environment is None or environment.packages is None:
         return {}
     return {OWN_PACKAGES: str(environment.packages)}
+
+
+def _visibility_variable(base: Mapping[str, str]) -> str:
+    return next((name for name in VISIBILITY if name in base), _by_vendor())
 
 
 def _by_vendor(amd: Path = AMD, nvidia: Path = NVIDIA) -> str:

@@ -18,6 +18,7 @@ from flambeau_runtime.errors import PredictionFailed, RuntimeFault
 from flambeau_runtime.protocol import Garbage, Kind
 from flambeau_runtime.worker import faults
 from flambeau_runtime.worker.context import Context, Row, RowResult
+from flambeau_runtime.worker.spoiled import DeviceSpoiled, check_device
 from flambeau_runtime.worker.streaming import Outlet
 
 log = logging.getLogger(__name__)
@@ -87,15 +88,17 @@ class ConcurrentServing:
         self._measured = measured
         self._limit = limit
         self._tasks: dict[int, tuple[asyncio.Task[None], Left]] = {}
+        self._closed: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Serve until the front closes.
 
         Raises:
             Garbage: what it sent is not this protocol.
+            DeviceSpoiled: no batch can succeed in this process any more.
         """
         loop = asyncio.get_running_loop()
-        closed: asyncio.Future[None] = loop.create_future()
+        closed = self._closed = loop.create_future()
         Thread(target=self._receive, args=(loop, closed), name="receiver", daemon=True).start()
         await closed
 
@@ -122,6 +125,7 @@ class ConcurrentServing:
         context = copy.copy(self._model.context)
         outlet = context.cl_socket = Outlet(self._sock, left, self._limit)
         outlet.open(batch, rows)
+        failed = False
         try:
             results = await self._model.run_concurrently(rows, context)
             answer = protocol.pack_end(batch, [self._bounded(result) for result in results])
@@ -131,11 +135,20 @@ class ConcurrentServing:
         except Exception as error:  # a handler may raise anything; the worker outlives it
             if not isinstance(error, RuntimeFault):
                 log.exception("a batch failed outside the handler")
-            answer = _fault(batch, error)
+            answer, failed = _fault(batch, error), True
         outlet.close()
         del self._tasks[batch]
         with suppress(OSError):  # the front may be gone
             self._sock.sendall(answer + self._measured())
+        if failed:
+            self._check_device()
+
+    def _check_device(self) -> None:
+        try:
+            check_device()
+        except DeviceSpoiled as error:
+            if self._closed is not None:
+                _settle(self._closed, error)
 
 
 def _fault(batch: int, error: Exception) -> bytes:
@@ -143,6 +156,8 @@ def _fault(batch: int, error: Exception) -> bytes:
 
 
 def _settle(closed: asyncio.Future[None], problem: Exception | None) -> None:
+    if closed.done():
+        return
     if problem is None:
         closed.set_result(None)
     else:

@@ -23,6 +23,7 @@ from flambeau_runtime.protocol import Garbage, Kind
 from flambeau_runtime.worker import faults, handler
 from flambeau_runtime.worker.answers import too_long
 from flambeau_runtime.worker.context import Context, Row, RowResult
+from flambeau_runtime.worker.spoiled import DeviceSpoiled, check_device
 from flambeau_runtime.worker.streaming import Outlet
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ class Arena:
 def serve(sock: socket.socket, arena_fd: int | None = None) -> int:
     """Serve until EOF and return the exit status; a forked worker calls this directly.
 
-    0; 1 when the load failed or the front sent garbage.
+    0; 1 when the load failed, the front sent garbage, or the device is of no use any more.
     """
     sock.setblocking(True)
     inbox = Inbox(sock)
@@ -168,6 +169,9 @@ def serve(sock: socket.socket, arena_fd: int | None = None) -> int:
         predict(sock, inbox, Arena(arena_fd), model, message)
     except Garbage as error:
         log.error("garbage on the socket of this worker: %s", error)  # noqa: TRY400  no one's bug here
+        return 1
+    except DeviceSpoiled as error:
+        log.error("a new worker has to come: the device fails in this one: %s", error)  # noqa: TRY400  the handler's failure is in the log
         return 1
     except LoadFailed:
         return 1
@@ -228,19 +232,25 @@ def _predict(
         if kind == Kind.PREDICT:
             rows = _rows(payload, arena)
             outlet.open(batch, rows)
-            answer = _answer(batch, rows, model, max_response_bytes)
+            answer, failed = _answer(batch, rows, model, max_response_bytes)
             outlet.close()
             now = time.monotonic()
             unreported = now - reported_at < METRICS_EVERY_S and not every
             if not unreported:
                 reported_at = now
                 answer += _measured(model, every=every)
-            sock.sendall(answer)
+            _reply(sock, answer, failed=failed)
         elif kind == Kind.PING:
             sock.sendall(_measured(model, every=every) + protocol.frame(Kind.PONG, batch))
             reported_at, unreported = time.monotonic(), False
         elif kind != Kind.CANCEL:
             raise Garbage(f"frame {kind} where a batch was due")
+
+
+def _reply(sock: socket.socket, answer: bytes, *, failed: bool) -> None:
+    sock.sendall(answer)
+    if failed:
+        check_device()
 
 
 def _predict_concurrently(
@@ -292,17 +302,18 @@ def _rows(payload: memoryview, arena: Arena) -> list[Row]:
     ]
 
 
-def _answer(batch: int, rows: list[Row], model: Runs, max_response_bytes: int) -> bytes:
-    """Return the END or FAULT frame of one batch."""
+def _answer(
+    batch: int, rows: list[Row], model: Runs, max_response_bytes: int
+) -> tuple[bytes, bool]:
+    """Return the END or FAULT frame of one batch, and whether it is a FAULT."""
     try:
         results = model.run(rows)
-        return protocol.pack_end(
-            batch, [_bounded(result, max_response_bytes) for result in results]
-        )
+        bounded = [_bounded(result, max_response_bytes) for result in results]
+        return protocol.pack_end(batch, bounded), False
     except Exception as error:  # a handler may raise anything; the worker outlives it
         if not isinstance(error, RuntimeFault):
             log.exception("a batch failed outside the handler")
-        return protocol.frame(Kind.FAULT, batch, orjson.dumps(faults.describe(error)))
+        return protocol.frame(Kind.FAULT, batch, orjson.dumps(faults.describe(error))), True
 
 
 def _bounded(result: RowResult, limit: int) -> RowResult:

@@ -22,12 +22,15 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flambeau_runtime.worker import lifeline, loop, surroundings
 
 LENGTH = struct.Struct("<I")
 MOST_DESCRIPTORS = 5
+DESCRIPTORS = Path("/proc/self/fd")
+ACCELERATORS = ("/dev/nvidia", "/dev/kfd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Template:
                     self._tell(preloaded=True)
                     continue
                 order = Order(descriptors=descriptors, **fields)
-                if self._fork(order) == 0:
+                if self._take(order) == 0:
                     return order
 
     def _read(self) -> tuple[dict[str, Any] | None, tuple[int, ...]]:
@@ -104,6 +107,15 @@ class Template:
             body += part
         fields: dict[str, Any] = json.loads(body)
         return fields, tuple(descriptors)
+
+    def _take(self, order: Order) -> int:
+        """Fork; return 0 in the child. Where a GPU is in use here, refuse instead."""
+        if device := open_device():
+            for descriptor in order.descriptors:
+                os.close(descriptor)
+            self._tell(order=order.number, refused=f"the template has opened {device}")
+            return -1
+        return self._fork(order)
 
     def _fork(self, order: Order) -> int:
         pid = os.fork()
@@ -157,6 +169,22 @@ def _kill_group(pid: int) -> None:
 
 def _ignore(signum: int, frame: object) -> None:
     """Only the wake-up descriptor matters."""
+
+
+def open_device(descriptors: Path = DESCRIPTORS) -> str | None:
+    """Return the accelerator's device that this process holds open, if any.
+
+    CUDA does not survive a fork: whoever has begun to use it, a `sitecustomize` for instance, is
+    not forked from.
+    """
+    if not descriptors.is_dir():  # macOS
+        return None
+    for descriptor in descriptors.iterdir():
+        with suppress(OSError):
+            opened = str(descriptor.readlink())
+            if opened.startswith(ACCELERATORS):
+                return opened
+    return None
 
 
 def preload() -> None:
