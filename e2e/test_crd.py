@@ -83,6 +83,11 @@ def model(**changes: Any) -> dict[str, Any]:
     return model_body(**changes)
 
 
+def other(version: str, weight: int) -> dict[str, Any]:
+    """Return a version beside a model's own."""
+    return {"version": version, "weight": weight, "source": {"uri": "file:///models/other.mar"}}
+
+
 CREDENTIALS = [{"name": "s3-read", "secretRef": {"name": "keys"}}]
 
 
@@ -289,9 +294,10 @@ REFUSED = [
         id="and the same as a number",
     ),
     pytest.param(
-        written(rollout={"strategy": "RollingPods"}),
-        'spec.rollout.strategy: Unsupported value: "RollingPods": supported values: "Hot"',
-        id="a strategy that comes later",
+        written(rollout={"strategy": "BlueGreen"}),
+        'spec.rollout.strategy: Unsupported value: "BlueGreen": supported values: "Hot", '
+        '"RollingPods"',
+        id="a strategy that nobody knows",
     ),
     pytest.param(
         written(resources={"requests": {"cpu": "two"}}),
@@ -350,21 +356,10 @@ REFUSED = [
             "monitoring": {"podMonitor": "Auto"},
         }.items()
     ),
-    *(
-        pytest.param(
-            written(model(**{field: {"percent": 10}})),
-            f"{MODEL}.{field}: {NOT_YET}",
-            id=f"later: a model's {field}",
-        )
-        for field in ("split", "shadow")
-    ),
-    *(
-        pytest.param(
-            written(model(workers={field: 4})),
-            f"{MODEL}.workers.{field}: {NOT_YET}",
-            id=f"later: workers.{field}",
-        )
-        for field in ("max", "devicesPerWorker")
+    pytest.param(
+        written(model(workers={"devicesPerWorker": 4})),
+        f"{MODEL}.workers.devicesPerWorker: {NOT_YET}",
+        id="later: workers.devicesPerWorker",
     ),
     pytest.param(
         written(runtime={"grpc": True}, service={"port": 7070}),
@@ -378,18 +373,79 @@ REFUSED = [
         id="later: KEDA",
     ),
     *(
-        pytest.param(
-            written(rollout={"hot": {field: value}}),
-            f"spec.rollout.hot.{field}: {NOT_YET}",
-            id=f"later: hot.{field}",
+        pytest.param(written(rollout={"hot": hot}), f"spec.rollout.hot.{said}", id=id_)
+        for hot, said, id_ in (
+            (
+                {"steps": [{"weight": 50}, {"weight": 5}, {"weight": 100}]},
+                'steps: Invalid value: "object": must have ascending weights, each once',
+                "steps that go down",
+            ),
+            (
+                {"steps": [{"weight": 5}, {"weight": 5}, {"weight": 100}]},
+                'steps: Invalid value: "object": must have ascending weights, each once',
+                "the same step twice",
+            ),
+            (
+                {"steps": [{"weight": 5}, {"weight": 50}]},
+                'steps: Invalid value: "object": must end with {weight: 100}',
+                "steps that stop half-way",
+            ),
+            (
+                {"analysis": {"minRequests": 200}},
+                'analysis: Invalid value: "object": needs steps to look at',
+                "an analysis of nothing",
+            ),
+            (
+                {
+                    "steps": [{"weight": 100}],
+                    "analysis": {"failOn": {"errorRate": {"max": "2 %"}}},
+                },
+                "analysis.failOn.errorRate.max: Invalid value",
+                "a percentage with a space",
+            ),
+            ({"mode": "Fast"}, 'mode: Unsupported value: "Fast"', "a mode that nobody knows"),
+            ({"keepPrevious": "1 day"}, "keepPrevious: Invalid value", "a time in words"),
         )
-        for field, value in {
-            "mode": "Auto",
-            "steps": [{"weight": 100}],
-            "drainTimeout": "60s",
-            "keepPrevious": "10m",
-            "analysis": {"minRequests": 200},
-        }.items()
+    ),
+    pytest.param(
+        written(rollout={"strategy": "RollingPods", "hot": {"mode": "Auto"}}),
+        'spec.rollout.hot: Invalid value: "object": has no effect with strategy RollingPods',
+        id="words on changing in the pods where new pods come",
+    ),
+    pytest.param(
+        written(model(workers={"min": 4, "max": 2})),
+        f'{MODEL}.workers.max: Invalid value: "object": must not be less than min',
+        id="fewer workers at most than at least",
+    ),
+    *(
+        pytest.param(written(model(split=split)), f"{MODEL}.split.{said}", id=id_)
+        for split, said, id_ in (
+            (
+                {"stickyHeader": "x-user", "stickyCookie": "user"},
+                'stickyCookie: Invalid value: "object": cannot stand beside stickyHeader',
+                "callers known by two things",
+            ),
+            (
+                {"versions": [other("0.8", 60), other("0.9", 40)]},
+                'versions: Invalid value: "object": must leave something to the model\'s own',
+                "a split that leaves nothing to the model's own version",
+            ),
+            (
+                {"versions": [other("0.9", 10), other("0.9", 20)]},
+                'versions: Invalid value: "object": must name each version once',
+                "a version with two shares",
+            ),
+            (
+                {"versions": [other("1.0", 10)]},
+                'versions: Invalid value: "object": names the model\'s own version',
+                "a share for the model's own version",
+            ),
+        )
+    ),
+    pytest.param(
+        written(model(shadow={"version": "1.0", "source": other("1.0", 1)["source"]})),
+        f'{MODEL}.shadow.version: Invalid value: "object": is the model\'s own version',
+        id="a version that is its own shadow",
     ),
 ]
 
