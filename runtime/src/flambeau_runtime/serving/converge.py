@@ -91,6 +91,7 @@ class Converger:
         self._looked = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
+        self._discarding: set[Key] = set()  # unloaded, and their files not deleted yet
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -144,7 +145,7 @@ class Converger:
             lambda: (
                 not any(
                     name == model and version in {None, known}
-                    for name, known in self.catalogue.entries
+                    for name, known in (*self.catalogue.entries, *self._discarding)
                 )
             ),
             timeout_s,
@@ -378,7 +379,11 @@ class Converger:
         wanted = {(spec.model, spec.version) for spec in every_version(self.catalogue.wanted)}
         if not entry.failed or key not in wanted:
             del self.catalogue.entries[key]
-            await self._discard(entry)
+            self._discarding.add(key)
+            try:
+                await self._discard(entry)
+            finally:
+                self._discarding.discard(key)
         self._awake.set()
 
     def _drain_s(self, entry: Entry) -> float | None:
