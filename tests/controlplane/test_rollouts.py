@@ -916,3 +916,39 @@ def test_containers_that_come_up_again_once_each_are_no_reason_to_go_back():
     world.settle()
     assert world.defaults() == ["2.0"] * 3
     assert world.condition("RolledOut") == ("True", "RolledOut")
+
+
+# ----------------------------------------------------------- what is remembered, and of whom
+
+
+def test_a_version_beside_that_fails_does_not_change_why_the_models_own_was_taken_back():
+    world = serving(2)
+    world.bad |= {archive("classifier", "2.0"), archive("classifier", "0.9")}
+    world.edit(models=to("2.0"))
+    world.settle()
+    own = world.status.models[0].rollout.last_failure
+    world.wait(60)
+    other = {"version": "0.9", "source": {"uri": archive("classifier", "0.9")}}
+    world.edit(models=to("2.0", shadow=other))
+    world.settle()
+    rollout = world.status.models[0].rollout
+    assert rollout.last_failure == own
+    assert rollout.beside_failure is not None
+    assert rollout.beside_failure.time > own.time
+    assert "classifier@2.0 was taken back" in world.status.condition("Stalled").message
+
+
+@pytest.mark.parametrize("going", ["on", "back"])
+def test_a_committed_set_that_is_lost_while_no_pod_has_the_old_version_names_it_all_the_same(going):
+    world = serving(1, rollout={"hot": {"mode": "Recreate"}})
+    world.edit(models=to("2.0"))
+    until(world, lambda _: world.phases("2.0") == ["Loading"] and world.phases("1.0") == [None])
+    if going == "back":
+        world.bad.add(archive("classifier", "2.0"))
+    world.committed = None
+    plan = world.reconcile()
+    assert plan.commit is not None
+    assert plan.commit.models[0].default == "1.0"
+    assert plan.commit.models[0].versions[0].source.uri == archive("classifier", "1.0")
+    world.settle(200)
+    assert world.defaults() == ["2.0" if going == "on" else "1.0"]

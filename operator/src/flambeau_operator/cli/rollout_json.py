@@ -30,7 +30,7 @@ def view_to_json(view: View) -> dict[str, Any]:
 
 
 def _model(model: ModelView) -> dict[str, Any]:
-    failure, analysis = model.last_failure, model.analysis
+    failure, beside, analysis = model.last_failure, model.beside_failure, model.analysis
     return {
         "name": model.name,
         "activeVersion": model.active,
@@ -63,6 +63,7 @@ def _model(model: ModelView) -> dict[str, Any]:
         "waitsFor": model.waits_for,
         "analysis": analysis.model_dump(mode="json", by_alias=True) if analysis else None,
         "lastFailure": failure.model_dump(mode="json", by_alias=True) if failure else None,
+        "besideFailure": beside.model_dump(mode="json", by_alias=True) if beside else None,
     }
 
 

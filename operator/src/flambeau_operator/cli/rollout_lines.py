@@ -7,7 +7,12 @@ from datetime import datetime
 from typing import Final
 
 from flambeau_operator.cli.rollout_view import ModelView, Outcome, StepState, StepView, View
-from flambeau_operator.resources.deployment_status import AnalysisStatus, Measured, ModelPhase
+from flambeau_operator.resources.deployment_status import (
+    AnalysisStatus,
+    LastFailure,
+    Measured,
+    ModelPhase,
+)
 from flambeau_operator.resources.quantities import format_duration
 
 Word = tuple[str, str]
@@ -64,7 +69,8 @@ def _model(model: ModelView, view: View) -> Iterator[Line]:
     if model.kept and model.kept_for_s is not None:
         left = format_duration(round(model.kept_for_s))
         yield _labelled("kept", (f"{model.kept} stays loaded for {left}: set it back at once", ""))
-    yield from _last_failure(model)
+    yield from _failure("failed", model.last_failure)
+    yield from _failure("beside it", model.beside_failure)
     yield from _next(model, view)
 
 
@@ -126,13 +132,12 @@ def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"  # noqa: PLR2004
 
 
-def _last_failure(model: ModelView) -> Iterator[Line]:
-    failure = model.last_failure
+def _failure(label: str, failure: LastFailure | None) -> Iterator[Line]:
     if failure is None:
         return
     where = f" in {failure.pod}" if failure.pod else ""
     said = f"{_at(failure.time)}{where}: {failure.reason}: {failure.message}"
-    yield _labelled("failed", (said, "red"))
+    yield _labelled(label, (said, "red"))
     for line in failure.log_tail.splitlines():
         yield _labelled("", (line, "dim"))
 

@@ -100,6 +100,7 @@ class ModelView:
     waits_for: str
     analysis: AnalysisStatus | None
     last_failure: LastFailure | None
+    beside_failure: LastFailure | None
     history: tuple[Past, ...]
     started_at: datetime | None
 
@@ -234,6 +235,7 @@ def _model(model: ModelStatus, deployment: ModelDeployment, now: datetime) -> Mo
         waits_for=_waits_for(model, deployment, now),
         analysis=rollout.analysis,
         last_failure=rollout.last_failure,
+        beside_failure=rollout.beside_failure,
         history=model.history,
         started_at=rollout.started_at,
     )

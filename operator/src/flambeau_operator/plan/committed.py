@@ -12,12 +12,19 @@ from flambeau_operator.plan.entries import (
     other_entries,
     shadow_entry,
     sticky_entry,
+    target_entry,
 )
 from flambeau_operator.plan.fleet import Fleet
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.plan.way_back import kept_version
-from flambeau_operator.resources.deployment_status import Status
-from flambeau_operator.resources.pod_state import Document, ModelEntry, Swap, VersionEntry
+from flambeau_operator.resources.model_deployment import ModelDeployment
+from flambeau_operator.resources.pod_state import (
+    Document,
+    ModelEntry,
+    SourceEntry,
+    Swap,
+    VersionEntry,
+)
 from flambeau_operator.resources.rollout import Hot
 
 
@@ -30,28 +37,42 @@ class Keeping:
 
 
 def committed_before(
-    committed: Document | None, fleet: Fleet, owner_uid: str, status: Status
+    committed: Document | None, fleet: Fleet, deployment: ModelDeployment
 ) -> tuple[ModelEntry, ...] | None:
     """Return what is committed, or what it must have been, told by the pods' documents.
 
     Where pods differ (one version at a time in each of them), the version that was active counts,
-    then the newest document.
+    also if no pod has it any more; then the newest document.
     """
-    if committed and committed.owner.uid == owner_uid:
+    if committed and committed.owner.uid == deployment.metadata.uid:
         return committed.models
     told = [pod.desired for pod in fleet.reporters if pod.desired]
     if not told:
         return None
     newest = sorted(told, key=lambda document: document.sequence, reverse=True)
-    return tuple(_as_told(model, newest, status) for model in newest[0].models if model.default)
+    return tuple(_as_told(model, newest, deployment) for model in newest[0].models if model.default)
 
 
-def _as_told(model: ModelEntry, newest: Sequence[Document], status: Status) -> ModelEntry:
-    active = status.model(model.name).active_version
+def _as_told(
+    model: ModelEntry, newest: Sequence[Document], deployment: ModelDeployment
+) -> ModelEntry:
+    active = deployment.status.model(model.name).active_version
     known = (found for document in newest if (found := document.model(model.name)))
-    held = next((each for each in known if each.default == active), model)
-    entry = held.version(held.default)
-    return ModelEntry(held.name, held.default, (entry,) if entry else (), held.required)
+    held = next((each for each in known if each.default == active), None)
+    entry = held.version(active) if held else _remembered(model.name, active, deployment)
+    entry = entry or model.version(model.default)
+    versions = (entry,) if entry else ()
+    return ModelEntry(model.name, entry.version if entry else None, versions, model.required)
+
+
+def _remembered(name: str, active: str | None, deployment: ModelDeployment) -> VersionEntry | None:
+    """Return the version that a candidate replaces in every pod, from where it came."""
+    old = deployment.status.model(name).rollout.replaces
+    wish = next((each for each in deployment.spec.models if each.name == name), None)
+    if old is None or wish is None or old.version != active:
+        return None
+    source = SourceEntry(uri=old.uri, digest=old.digest, credentials=old.credentials)
+    return replace(target_entry(wish), version=old.version, source=source)
 
 
 def committed_after(

@@ -14,9 +14,9 @@ from flambeau_operator.plan.standing import Standing
 from flambeau_operator.resources.conditions import ConditionType, Reason
 from flambeau_operator.resources.deployment_status import (
     Condition,
-    LastFailure,
     ModelPhase,
     ModelStatus,
+    RolloutStatus,
     Status,
 )
 from flambeau_operator.resources.pod_state import Failure, VersionPhase
@@ -155,7 +155,7 @@ def _stalled(findings: Findings, models: Sequence[ModelStatus]) -> Finding | Non
             return Finding(kind, "True", *reason_and_message)
     for standing in findings.refused_others:
         name = versioned(standing.name, standing.target.version)
-        told = _last_failure(standing, models)
+        told = _memory(standing, models).beside_failure
         said = f"{told.reason}: {told.message}" if told else "it failed before"
         return Finding(kind, "True", Reason.ROLLED_BACK, f"{name} was taken back: {said}")
     failed = _failed_model(findings, models)
@@ -166,8 +166,8 @@ def _stalled(findings: Findings, models: Sequence[ModelStatus]) -> Finding | Non
     return None
 
 
-def _last_failure(standing: Standing, models: Sequence[ModelStatus]) -> LastFailure | None:
-    return next(each.rollout.last_failure for each in models if each.name == standing.name)
+def _memory(standing: Standing, models: Sequence[ModelStatus]) -> RolloutStatus:
+    return next(each.rollout for each in models if each.name == standing.name)
 
 
 def _failed_model(findings: Findings, models: Sequence[ModelStatus]) -> tuple[str, str] | None:
@@ -186,7 +186,7 @@ def _failed_model(findings: Findings, models: Sequence[ModelStatus]) -> tuple[st
 def _taken_back(
     standing: Standing, models: Sequence[ModelStatus], findings: Findings
 ) -> tuple[str, str] | None:
-    failure = _last_failure(standing, models)
+    failure = _memory(standing, models).last_failure
     name = versioned(standing.name, standing.target.version)
     if failure is None:
         return Reason.ROLLED_BACK, f"{name} failed before"

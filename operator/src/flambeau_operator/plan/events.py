@@ -53,9 +53,10 @@ def _of_model(before: ModelStatus, after: ModelStatus) -> Iterator[Event]:
         said = f"{where}{failure.reason}: {failure.message}"
         yield Event("Warning", str(reason), f"{target} was taken back, {said}")
     beside = set(after.rollout.failed_others) - set(before.rollout.failed_others)
-    if failure and beside:
+    told = after.rollout.beside_failure
+    if told and beside:
         name = versioned(after.name, before.rollout.candidate or "a version beside it")
-        said = f"{failure.reason}: {failure.message}"
+        said = f"{told.reason}: {told.message}"
         yield Event("Warning", str(Reason.ROLLED_BACK), f"{name} was taken back, {said}")
     if after.active_version and after.active_version != before.active_version:
         found = after.rollout.analysis

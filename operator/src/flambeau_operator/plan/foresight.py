@@ -207,7 +207,8 @@ def _note(standing: Standing, old: ModelDeployment | None) -> str:
             "archive a new version"
         )
     if standing.kind is Kind.REMEMBERED:
-        failure = before.rollout.last_failure
+        memory = before.rollout
+        failure = memory.beside_failure if standing.beside else memory.last_failure
         why = f" ({failure.reason}: {failure.message})" if failure else ""
         return f"{name} failed before{why} and is not tried again by itself: see rollout retry"
     if standing.kind is Kind.UNPROTECTED:

@@ -153,7 +153,7 @@ def _base(
 ) -> tuple[ModelEntry, ...] | None:
     uid = deployment.metadata.uid
     fleet = read_fleet(snapshot, uid, "", now)  # of whatever template
-    return committed_before(snapshot.committed, fleet, uid, deployment.status)
+    return committed_before(snapshot.committed, fleet, deployment)
 
 
 def _look(

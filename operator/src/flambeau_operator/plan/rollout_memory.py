@@ -7,7 +7,8 @@ from flambeau_operator.plan.entries import entry_hash, other_entries
 from flambeau_operator.plan.findings import Findings
 from flambeau_operator.plan.standing import Kind, Standing
 from flambeau_operator.plan.way_back import came_up_since, kept_version
-from flambeau_operator.resources.deployment_status import RolloutStatus
+from flambeau_operator.resources.deployment_status import ReplacedVersion, RolloutStatus
+from flambeau_operator.resources.pod_state import Swap
 
 
 def rollout_memory(standing: Standing, findings: Findings) -> RolloutStatus:
@@ -25,10 +26,14 @@ def rollout_memory(standing: Standing, findings: Findings) -> RolloutStatus:
         analysis=before.analysis,
     )
     if standing.kind is Kind.REMEMBERED:
-        kept = {"failed_hash": before.failed_hash, "last_failure": before.last_failure}
+        kept = {
+            "failed_hash": before.failed_hash,
+            "last_failure": before.last_failure,
+            "replaces": before.replaces,  # pods go back to it one after the other
+        }
         memory = memory.model_copy(update=kept)
     if memory.failed_others:
-        memory = memory.model_copy(update={"last_failure": before.last_failure})
+        memory = memory.model_copy(update={"beside_failure": before.beside_failure})
     if decision is None:
         return memory
     if decision.act in {Act.ROLL_BACK, Act.REVERT}:
@@ -39,12 +44,15 @@ def rollout_memory(standing: Standing, findings: Findings) -> RolloutStatus:
 
 
 def _as_failed(standing: Standing, decision: Decision) -> dict[str, object]:
-    failed: dict[str, object] = {"last_failure": decision.failure}
+    if decision.standing.beside:
+        return {"beside_failure": decision.failure}
+    failed: dict[str, object] = {
+        "last_failure": decision.failure,
+        "failed_hash": entry_hash(standing.target),
+        "replaces": standing.before.rollout.replaces,
+    }
     if decision.canary and decision.canary.analysis:
         failed["analysis"] = decision.canary.analysis
-    if decision.standing.beside:
-        return failed
-    failed["failed_hash"] = entry_hash(standing.target)
     if decision.act is Act.REVERT:
         failed |= {"previous_version": standing.target.version, "promoted_at": None}
     return failed
@@ -83,9 +91,22 @@ def _as_rolling(decision: Decision, findings: Findings) -> dict[str, object]:
         "mode": "RollingPods" if by_new_pods else decision.mode.value,
         "mode_reason": decision.mode_reason,
         "came_up": decision.came_up,
+        "replaces": _replaced(decision),
         "held": decision.held,
         "analysis": canary.analysis if canary else None,
     }
+
+
+def _replaced(decision: Decision) -> ReplacedVersion | None:
+    active = decision.standing.active
+    if active is None or decision.mode is not Swap.RECREATE or decision.standing.beside:
+        return None
+    return ReplacedVersion(
+        version=active.version,
+        uri=active.source.uri,
+        digest=active.source.digest,
+        credentials=active.source.credentials,
+    )
 
 
 def _is_kept(standing: Standing, findings: Findings) -> bool:

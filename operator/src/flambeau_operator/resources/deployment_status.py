@@ -61,6 +61,15 @@ class LastFailure(_Reported):
     time: datetime
 
 
+class ReplacedVersion(_Reported):
+    """The version that is being replaced, and where it comes from."""
+
+    version: str
+    uri: str
+    digest: str | None = None
+    credentials: str | None = None
+
+
 class Handled(_Reported):
     """The values of annotations that have been acted upon."""
 
@@ -126,6 +135,11 @@ class RolloutStatus(_Reported):
     """What it waits for a person to decide, if so."""
     analysis: AnalysisStatus | None = None
     last_failure: LastFailure | None = None
+    """Why the model's own candidate was taken back."""
+    beside_failure: LastFailure | None = None
+    """Why a version of its split or its shadow was."""
+    replaces: ReplacedVersion | None = None
+    """What a candidate replaces where a pod has one version at a time: no pod may know it then."""
     handled: Handled = Handled()
 
     @model_validator(mode="before")
