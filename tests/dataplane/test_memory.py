@@ -1,6 +1,7 @@
 """How much memory there is, read from what a kernel writes."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from flambeau_runtime.serving.memory import (
     oom_kills,
     resident_bytes,
 )
-from flambeau_runtime.serving.memory_meter import Need
+from flambeau_runtime.serving.memory_meter import Held, MemoryMeter, Need
 
 MEMINFO = "MemTotal:       1000 kB\nMemFree:  10 kB\nMemAvailable:    800 kB\n"
 KIBI = 1024
@@ -112,6 +113,24 @@ def test_a_declared_limit_counts_what_the_processes_hold_and_shared_pages_once(k
     )
     room = measure_room(200 * KIBI, (1, 2, 3), places)
     assert room == Room(200 * KIBI, 150 * KIBI - 10 * PAGE_BYTES)
+
+
+async def test_a_worker_is_measured_once_it_serves_however_young_the_last_reading_is(kernel):
+    places = kernel(processes={"7/smaps_rollup": "Pss: 100 kB\n"})
+    serving = []
+    supervisor = SimpleNamespace(
+        pids=lambda: (7,), serving_pids=lambda: tuple(serving), template_pid=None, lives=()
+    )
+    live = SimpleNamespace(places=[SimpleNamespace(pid=7, devices=())])
+    meter = MemoryMeter(supervisor, 500 * KIBI, places=places)
+
+    half_loaded = await meter.read(max_age_s=60)
+    assert meter.of(live) == Held(0)
+    kernel(processes={"7/smaps_rollup": "Pss: 300 kB\n"})
+    assert await meter.read(max_age_s=60) is half_loaded
+    serving.append(7)
+    assert (await meter.read(max_age_s=60)).room.available_bytes == 200 * KIBI
+    assert meter.of(live) == Held(300 * KIBI)
 
 
 def test_a_machine_that_tells_nothing_has_no_known_room(tmp_path):

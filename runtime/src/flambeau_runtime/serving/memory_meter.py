@@ -1,6 +1,7 @@
 """Measures the memory of this runtime when somebody wants to know, at most once a second.
 
-Looking at a big process takes milliseconds, a driver may take seconds: it is done in a thread.
+Looking at a big process takes milliseconds, a driver may take seconds: it is done in a thread. What
+was measured while a worker still loaded says little of it: once it serves, it is measured again.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was measured last."""
+    """What was measured last; `held` is of the workers that served then."""
 
     room: Room = UNKNOWN
     held: Mapping[int, int] = field(default_factory=dict)  # by process id
@@ -52,7 +53,7 @@ class Reading:
 
 
 class MemoryMeter:
-    """Reads the memory of one runtime; every caller within a second gets the same reading."""
+    """Reads the memory of one runtime; callers within a second share a reading while it holds."""
 
     def __init__(
         self,
@@ -67,22 +68,25 @@ class MemoryMeter:
         self._devices = tuple(devices)
         self._places = places
         self._read_at: float | None = None
+        self._serving: tuple[int, ...] = ()  # when that was
         self._reading = asyncio.Lock()
 
     async def read(self, max_age_s: float = SHORTEST_AGE_S) -> Reading:
-        """Return a reading that is no older than this."""
+        """Return a reading that is no older than this, of the workers that serve now."""
         now = asyncio.get_running_loop().time
         async with self._reading:
-            if self._read_at is None or now() - self._read_at >= max_age_s:
-                look = partial(self._look, self._supervisor.pids(), self._supervisor.template_pid)
+            serving = self._supervisor.serving_pids()
+            aged = self._read_at is None or now() - self._read_at >= max_age_s
+            if aged or serving != self._serving:
+                every = [os.getpid(), self._supervisor.template_pid, *self._supervisor.pids()]
+                look = partial(self._look, serving, [pid for pid in every if pid is not None])
                 self.last = await asyncio.to_thread(look)
-                self._read_at = now()
+                self._read_at, self._serving = now(), serving
         return self.last
 
-    def _look(self, workers: tuple[int, ...], template: int | None) -> Reading:
-        held = {pid: held_bytes(pid, self._places.proc) for pid in workers}
-        others = [pid for pid in (os.getpid(), template) if pid is not None]
-        room = measure_room(self._declared_bytes, [*workers, *others], self._places)
+    def _look(self, serving: Sequence[int], every: Sequence[int]) -> Reading:
+        held = {pid: held_bytes(pid, self._places.proc) for pid in serving}
+        room = measure_room(self._declared_bytes, every, self._places)
         return Reading(room, held, measure_devices(self._devices))
 
     def of(self, live: LiveVersion | None) -> Held:
@@ -92,13 +96,14 @@ class MemoryMeter:
         last = self.last
         beside = Counter(device for it in self._supervisor.lives for device in it.devices())
         here = [(it.pid, it.devices) for it in live.places if it.pid is not None]
+        here = [(pid, devices) for pid, devices in here if pid in last.held]
         on_device = [
             last.devices.held_by(pid, devices[0], beside[devices[0]])
             for pid, devices in here
             if devices
         ]
         return Held(
-            max((last.held.get(pid, 0) for pid, _ in here), default=0),
+            max((last.held[pid] for pid, _ in here), default=0),
             max(on_device, default=0),
         )
 

@@ -27,6 +27,7 @@ from flambeau_runtime.serving.spawn import Birth, Spawner
 from flambeau_runtime.serving.swap import Allotment, Crew, allot
 from flambeau_runtime.serving.template_link import TemplateLink
 from flambeau_runtime.serving.worker_place import Site, WorkerPlace
+from flambeau_runtime.serving.worker_state import WorkerState
 from flambeau_runtime.settings import Settings
 from flambeau_runtime.telemetry import DEFAULT_VERSION, Telemetry
 
@@ -177,6 +178,11 @@ class Supervisor:
     def pids(self) -> tuple[int, ...]:
         """Process ids of all workers that exist now."""
         return tuple(place.pid for place in self._places() if place.pid is not None)
+
+    def serving_pids(self) -> tuple[int, ...]:
+        """Process ids of the workers that have loaded what they serve."""
+        ready = (place for place in self._places() if place.state is WorkerState.READY)
+        return tuple(place.pid for place in ready if place.pid is not None)
 
     @property
     def template_pid(self) -> int | None:
