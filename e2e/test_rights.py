@@ -125,6 +125,7 @@ def trial(chart, tmp_path_factory):
     folder = tmp_path_factory.mktemp("operator")
     with chart.installed({"watchNamespaces": [NAMESPACE]}):
         _give_rights(chart)
+        until("the API server knows of them", lambda: _may_own(chart, COMPLETE))
         kubeconfig = chart.cluster.kubeconfig_for(NAMESPACE, RELEASE)
         with operating(kubeconfig, folder, NAMESPACE) as operator:
             _live_through_everything(chart)
@@ -219,6 +220,23 @@ def _give_rights(chart):
     for namespace, without in lacking.items():
         objects += _bound("Role", "acting", namespace, [r for r in ACTING if r != without])
     _apply(chart, objects)
+
+
+def _may_own(chart, namespace):
+    """Whether the account could make an object that a ModelDeployment owns.
+
+    For some seconds after a kind was defined the API server's admission does not find it, and says
+    that its owners may not be written; and what may be done is known to it a moment after it was
+    given.
+    """
+    owner = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "ModelDeployment", "name": "of", "uid": "1"}
+    made = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "owned", "ownerReferences": [owner | {"blockOwnerDeletion": True}]},
+    }
+    words = ["-n", namespace, "create", "--dry-run=server", "-o", "name", f"--as={ACCOUNT}"]
+    return chart.cluster.run(*words, "-f", "-", given=json.dumps(made))
 
 
 def _bound(kind, name, namespace, rights):
