@@ -70,6 +70,9 @@ class FakeLive:
         self.may_leave = asyncio.Event()
         self.may_leave.set()
 
+    def listen(self, *, only: bool) -> None:
+        self.listens_only = only
+
     def become_ready(self) -> None:
         self.ready = self.spec.workers
         self.fleet.announce()

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -311,6 +312,25 @@ def test_a_shadow_that_kills_its_workers_kills_no_request(runtime):
     assert runtime.version("1.0")["window"]["errors"] == 0
     assert runtime.version("1.0")["window"]["requests"] == 100
     runtime.wants(("1.0", 0))
+
+
+def policies(runtime, version):
+    """The scheduling policies of all threads of a version's workers."""
+    described = runtime.server.manage("GET", f"/models/echo/{version}").json[0]["workers"]
+    pids = [worker["pid"] for worker in described if worker["status"] == "READY"]
+    threads = (it.name for pid in pids for it in Path(f"/proc/{pid}/task").iterdir())
+    return {os.sched_getscheduler(int(it)) for it in threads}
+
+
+def test_a_shadow_leaves_the_cpu_to_those_that_answer_until_it_answers_itself(runtime):
+    runtime.wants(("1.0", 0), ("2.0", 0), shadow=SHADOW, window="s.7")
+    until(lambda: policies(runtime, "2.0") == {os.SCHED_BATCH})
+    assert policies(runtime, "1.0") == {os.SCHED_OTHER}
+    ask(runtime, "dies")
+    until(lambda: runtime.version("2.0")["window"]["restarts"] > 0)
+    until(lambda: policies(runtime, "2.0") == {os.SCHED_BATCH})
+    runtime.wants(("1.0", 0), ("2.0", 10), shadow=SHADOW, window="s.8")
+    until(lambda: policies(runtime, "2.0") == {os.SCHED_OTHER})
 
 
 def test_big_bodies_reach_the_shadow_too(runtime):

@@ -254,7 +254,7 @@ class Catalogue:
         return live is not None and entry.stage() is Stage.SERVING and live.counts().ready > 0
 
     def _silence_shadows(self) -> None:
-        """Have those that only listen leave no traces among the numbers of real requests."""
+        """Have those that only listen leave no traces, and let what answers go first."""
         shadows = {
             (model.name, model.shadow.version)
             for model in self.wanted.models
@@ -262,7 +262,7 @@ class Catalogue:
         }
         for key, entry in self.entries.items():
             if entry.live is not None:
-                entry.live.listens_only = key in shadows and not self._weights.get(key)
+                entry.live.listen(only=key in shadows and not self._weights.get(key))
 
     def _present(self) -> dict[Key, Present]:
         return {

@@ -51,7 +51,7 @@ class LiveVersion:
         self.counters = counters or Counters()
         self.queue = make_queue(spec, self.counters, self.mode, sequence_headers)
         self.places: list[WorkerPlace] = []
-        self.listens_only = False  # a shadow: its handlers' own numbers are told to nobody
+        self.listens_only = False  # its handlers' own numbers are told to nobody
         self.warm = False  # its warm-up is over: said by the converger
         self.allot: Callable[[LiveVersion], Allotment] | None = None  # what others leave it
         self.scales = False  # it may have up to workers.max of them when requests wait
@@ -82,6 +82,12 @@ class LiveVersion:
         if self.mode.client_timeout_s is not None:
             job.deadline = min(job.deadline, job.queued_at + self.mode.client_timeout_s)
         self.queue.submit(job)
+
+    def listen(self, *, only: bool) -> None:
+        """Only listen, as a shadow, or answer; who only listens lets others have the CPU first."""
+        self.listens_only = only
+        for place in self.places:
+            place.give_way(yes=only)
 
     # wishes
 

@@ -34,7 +34,7 @@ MOST_ANSWERS = 64
 """So many answers are kept, each so large at most, until the shadow's are there to compare."""
 GATHER_S = 0.002
 """Copies go together: one frame and one worker that wakes up are cheaper than many."""
-COPIES_AT_ONCE = 8
+COPIES_AT_ONCE = 4
 """So many are sent before requests come first again."""
 MOST_SEEN = 256
 """So many answered requests wait to be copied."""
@@ -266,6 +266,9 @@ class _Copied:
             return
         if prediction.status >= FIRST_SERVER_ERROR:
             self._mirror.forget()
+        elif prediction.status == real.status and prediction.body == real.body:
+            self._mirror.forget()
+            note(self._counts, None)
         else:
             kept = Prediction(prediction.status, body=bytes(prediction.body))
             self._mirror.compare(real, kept, self._counts)

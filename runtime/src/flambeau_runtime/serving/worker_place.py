@@ -120,6 +120,11 @@ class WorkerPlace:
         if isinstance(lane, Lane) and not lane.busy and link is not None:
             await link.settle()
 
+    def give_way(self, *, yes: bool) -> None:
+        """Let others have the CPU first, or not any more; a later process has to be told again."""
+        if self._process is not None:
+            self._process.give_way(yes=yes)
+
     def log_tail(self) -> str:
         """Return the last lines of the process that is here now, else of the last that failed."""
         if self._process is not None:

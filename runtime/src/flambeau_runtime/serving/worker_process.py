@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from flambeau_runtime.serving.worker_output import STDERR, STDOUT, WorkerOutput
 
@@ -38,6 +39,7 @@ class WorkerProcess:
     ) -> None:
         self.pid = pid
         self.output = output
+        self._gives_way = False
         self._lifeline_fd = lifeline_fd
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int | None] = self._loop.create_future()
@@ -52,6 +54,20 @@ class WorkerProcess:
         """Note the end; called by whoever started the process."""
         if not self.exited.done():
             self.exited.set_result(code)
+
+    def give_way(self, *, yes: bool) -> None:
+        """Take the CPU from nobody when it wakes up, or as all others again.
+
+        That is Linux's SCHED_BATCH, which is left without a privilege, unlike a nice value (see
+        sched(7)). Where it is not to be had the process stays as it is.
+        """
+        if self._gives_way == yes:
+            return
+        self._gives_way = yes
+        with suppress(OSError, AttributeError):
+            policy = os.SCHED_BATCH if yes else os.SCHED_OTHER
+            for thread in Path(f"/proc/{self.pid}/task").iterdir():
+                os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
 
     def kill(self) -> None:
         """End it and what it has started, now."""
