@@ -33,7 +33,7 @@ class Judge:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.served: set[Served] = set()  # versions that were ready in some pod
+        self.served: set[Served] = set()  # versions that some operator could see ready in a pod
         self.failed: set[tuple[str, str]] = set()  # model and entry that must not come back
         self.plans = 0
         self._told: set[tuple[str, str]] = set()  # failures in the last status
@@ -58,6 +58,8 @@ class Judge:
         facts = {pod.name: pod for pod in snapshot.pods}
         if snapshot.committed is None and not any(pod.state for pod in snapshot.pods):
             self.served.clear()  # nobody is left who could tell what once served
+        for pod in snapshot.pods:
+            self._see_who_serves(pod)
         _no_blind_writes(plan, facts, snapshot)
         _the_sequence_is_raised(plan, deployment, snapshot)
         _conditions_read_as_kstatus_wants(plan)
@@ -66,6 +68,16 @@ class Judge:
         self._only_proven_versions_are_committed(plan, snapshot, facts)
         self._only_ready_versions_get_weight(plan, snapshot)
         return plan
+
+    def _see_who_serves(self, pod: PodFacts) -> None:
+        """Take note of what a pod says, or else of what its probe does: something serves there."""
+        truth = self.world.pods.get(pod.name)
+        loaded = truth.loaded if truth else {}
+        for (model, version), each in loaded.items():
+            told = pod.state.version(model, version) if pod.state else None
+            ready = told is not None and told.phase is VersionPhase.READY
+            if ready or (pod.state is None and pod.ready and each.ready):
+                self.served.add((model, version, each.entry.source))
 
     def _only_proven_versions_are_committed(
         self, plan: Plan, snapshot: Snapshot, facts: Mapping[str, PodFacts]
@@ -120,11 +132,8 @@ class Judge:
         self._told = told
 
     def look_at_the_pods(self) -> None:
-        """See who is ready now."""
+        """See that requests go to versions that are ready."""
         for pod in self.world.pods.values():
-            for (model, version), loaded in pod.loaded.items():
-                if loaded.ready:
-                    self.served.add((model, version, loaded.entry.source))
             for model in pod.defaults:
                 for version, share in pod.weights(model).items():
                     assert 0 <= share <= 100, (pod.name, model, version, share)

@@ -146,6 +146,7 @@ class SimulatedPod:
     desired: Document | None = None
     silent: bool = False
     silent_passes: int = 0
+    probed: bool = False  # somebody looks whether it is ready, and says so even if it is silent
     started_at: datetime = NOON - timedelta(hours=1)
     restarts: int = 0
     terminating: bool = False
@@ -498,6 +499,7 @@ class SimulatedPod:
             started_at=self.started_at,
             state=told,
             silent_passes=self.silent_passes,
+            probed_ready=self.ready() if self.probed else None,
             trouble=self.trouble,
         )
 

@@ -120,6 +120,19 @@ def test_a_silent_pod_holds_the_step_is_never_killed_and_keeps_its_weight():
 
 
 @row("the management API of one pod is silent")
+@pytest.mark.parametrize("probed", [True, False])
+def test_what_only_a_silent_pod_serves_is_protected_where_its_probe_says_so(probed):
+    world = World(deployment_body(replicas=2))
+    world.reconcile()
+    world.pods["pod-01"].silent, world.pods["pod-01"].probed = True, probed
+    world.advance(times=9)
+    world.pods["pod-02"].give_up("classifier", "1.0")
+    release(world)
+    world.reconcile()
+    assert world.committed_versions() == {"classifier": "1.0" if probed else "2.0"}
+
+
+@row("the management API of one pod is silent")
 def test_a_bad_version_is_taken_back_where_pods_speak_and_in_the_silent_one_when_it_does():
     world = serving()
     release(world, conduct=Conduct(errs=0.5))
@@ -264,6 +277,22 @@ def test_while_the_version_before_is_kept_it_is_taken_back_by_itself():
         assert not any(m.default == "2.0" for d in plan.documents.values() for m in d.models)
         world.advance()
     assert world.condition("Stalled") is not None
+
+
+@row("a crash loop after promotion")
+def test_what_was_gone_back_to_is_not_given_up_for_an_edit_while_it_comes_up_again():
+    world = serving(1, keepPrevious="10m")
+    release(world)
+    until(world, in_phase(P.SERVING))
+    while world.committed_versions() == {"classifier": "2.0"}:
+        world.restart("pod-01")
+        world.reconcile()
+    assert classifier(world).active_version == "1.0"
+    release(world, "3.0")
+    world.reconcile()
+    assert world.committed_versions() == {"classifier": "1.0"}
+    until(world, in_phase(P.SERVING))
+    assert world.committed_versions() == {"classifier": "3.0"}
 
 
 @row("a crash loop after promotion")

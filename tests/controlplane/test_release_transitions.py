@@ -240,6 +240,20 @@ def test_back_to_the_version_that_is_still_kept_takes_no_steps():
     assert world.defaults() == ["1.0"] * 3
 
 
+def test_a_kept_version_that_fails_on_its_way_back_is_kept_no_longer():
+    world = serving(keepPrevious="1h")
+    release(world)
+    until(world, in_phase(P.SERVING))
+    world.pods["pod-02"].give_up("classifier", "1.0")
+    release(world, "1.0")
+    until(world, in_phase(P.ROLLED_BACK))
+    go_on(world, 5)
+    assert world.defaults() == ["2.0"] * 3
+    assert world.phases("1.0") == [None] * 3
+    (committed,) = world.committed.models
+    assert [each.version for each in committed.versions] == ["2.0"]
+
+
 def test_another_model_waits_until_this_one_has_come_in():
     world = serving(models=[model_body(), model_body("detector")])
     world.edit(models=[model_body(version="2.0"), model_body("detector", "2.0")])

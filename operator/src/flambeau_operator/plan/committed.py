@@ -207,8 +207,11 @@ def _previous(
     if name is None or since is None or standing.committed is None:
         return ()
     stays = standing.kind is Kind.SETTLED and keeping.now - since < kept_for
+    rolls_back = own and decision is not None and decision.act is Act.ROLL_BACK
+    failed = rolls_back or standing.kind is Kind.REMEMBERED
+    comes_back = name == standing.target.version and not failed
     entry = standing.committed.version(name)
-    if entry is None or not (stays or name == standing.target.version):
+    if entry is None or not (stays or comes_back):
         return ()
     return (replace(entry, weight=0),)  # also what had a share while a split named it
 

@@ -122,7 +122,7 @@ def _active_version(
         return None
     if findings.act(standing) is Act.ROLL_PODS and standing.active:
         return standing.active.version
-    proven = findings.act(standing) is Act.COMMIT
+    proven = findings.act(standing) in {Act.COMMIT, Act.REVERT}
     remembered = standing.before.active_version == active.version
     answered = any(pod.serves(standing.name, active) for pod in findings.fleet.reporters)
     return active.version if proven or remembered or answered else None

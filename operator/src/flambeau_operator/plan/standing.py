@@ -173,8 +173,13 @@ def _same(active: VersionEntry, target: VersionEntry, before: ModelStatus, fleet
 
 
 def _worth_protecting(active: VersionEntry, before: ModelStatus, fleet: Fleet) -> bool:
-    """Tell whether the active version has served, and not since failed in every single pod."""
+    """Tell whether the active version has served, and not since failed in every single pod.
+
+    What is ready by its probe, and tells nothing, serves what it began with.
+    """
     if any(pod.serves(before.name, active) for pod in fleet.reporters):
+        return True
+    if any(pod.ready for pod in fleet.silent):
         return True
     failed_everywhere = fleet.settled and all(
         pod.failed(before.name, active) for pod in fleet.reporters
