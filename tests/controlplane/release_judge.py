@@ -64,7 +64,7 @@ class Judge:
         _the_sequence_is_raised(plan, deployment, snapshot)
         _conditions_read_as_kstatus_wants(plan)
         _no_more_pods_change_than_allowed(plan, deployment, facts)
-        _weights_are_those_of_the_step(plan, deployment)
+        _weights_are_those_of_the_step(plan, deployment, snapshot)
         self._only_proven_versions_are_committed(plan, snapshot, facts)
         self._only_ready_versions_get_weight(plan, snapshot)
         return plan
@@ -258,8 +258,13 @@ def _recreates(document: Document, model: ModelStatus) -> bool:
     return entry is not None and entry.swap is Swap.RECREATE
 
 
-def _weights_are_those_of_the_step(plan: Plan, deployment: ModelDeployment) -> None:
-    """Hold every weight of a document against the step that the status says, and the split."""
+def _weights_are_those_of_the_step(
+    plan: Plan, deployment: ModelDeployment, snapshot: Snapshot
+) -> None:
+    """Hold every weight of a document against the step that the status says, and the split.
+
+    A version of a split that becomes the model's own keeps the share that it had.
+    """
     steps = deployment.spec.rollout.in_pods.steps or ()
     for document in plan.documents.values():
         for model, entry in _versions(document):
@@ -272,5 +277,8 @@ def _weights_are_those_of_the_step(plan: Plan, deployment: ModelDeployment) -> N
             rollout = plan.status.model(model.name).rollout
             at = min(rollout.step, len(steps) - 1) if rollout.step is not None and steps else None
             step = steps[at].weight if at is not None else 0
-            most = lasting.get(entry.version, step if entry.version == spec.version else 0)
+            before = snapshot.committed and snapshot.committed.model(model.name)
+            known = before.version(entry.version) if before else None
+            own = max(step, known.weight if known else 0)
+            most = lasting.get(entry.version, own if entry.version == spec.version else 0)
             assert entry.weight <= most, f"{entry.version} gets {entry.weight} % of at most {most}"

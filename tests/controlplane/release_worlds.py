@@ -93,11 +93,11 @@ def classifier(world: World) -> ModelStatus:
     return world.status.model("classifier")
 
 
-def documents_name(plan: Plan, version: str) -> bool:
-    """Tell whether any document of a pass asks for a version of the classifier."""
-    return any(
-        each.version == version
-        for document in plan.documents.values()
+def told_of(plan: Plan, version: str) -> set[str]:
+    """Return the pods whose documents of a pass ask for a version of the classifier."""
+    return {
+        pod
+        for pod, document in plan.documents.items()
         for model in document.models
-        for each in model.versions
-    )
+        if model.version(version)
+    }

@@ -19,12 +19,12 @@ from tests.builders import deployment_body
 from tests.controlplane.release_worlds import (
     at_rest,
     classifier,
-    documents_name,
     go_on,
     in_phase,
     release,
     rollout,
     serving,
+    told_of,
     until,
 )
 from tests.controlplane.simulated_doors import Operator, Store
@@ -181,7 +181,7 @@ def test_it_fails_in_the_first_pod_only_and_is_remembered_with_its_last_words(re
     release(world, conduct=Conduct(fails_in=phase, failure=failure))
     told = set()
     for _ in range(30):
-        told |= {name for name, each in world.reconcile().documents.items() if each}
+        told |= told_of(world.reconcile(), "2.0")
         world.wait(2)
         world.advance()
     assert told == {"pod-01"}
@@ -392,6 +392,26 @@ def test_one_that_slept_anywhere_in_its_pass_while_the_other_went_on_changes_not
 
 
 @row("two operators")
+@pytest.mark.parametrize("passes", [1, 6])  # before the first pod, before the others
+@pytest.mark.parametrize("at", range(CALLS_OF_A_PASS))
+def test_one_that_slept_until_the_release_was_aborted_brings_it_into_no_pod(loop, at, passes):
+    world = serving(maxUnavailablePods="100%")
+    two = Two(world, loop)
+    release(world)
+    two.store.touched()
+    two.go_on(passes)
+    slept = two.do(two.one.begin_pass(at))
+    world.annotate(abort=classifier(world).rollout.spec_hash)
+    two.store.touched()
+    two.go_on(5)
+    assert classifier(world).phase is P.ROLLED_BACK
+    if slept:
+        two.do(two.one.wake_up())
+    held = [pod.desired.model("classifier").version("2.0") for pod in world.pods.values()]
+    assert held == [None] * 3
+
+
+@row("two operators")
 @pytest.mark.parametrize("at", range(CALLS_OF_A_PASS))
 def test_one_that_slept_through_a_rollback_does_not_bring_the_bad_version_back(loop, at):
     world = serving()
@@ -489,7 +509,7 @@ def test_it_is_refused_and_what_serves_serves_on():
     go_on(world, 5)
     assert world.condition("Stalled") == ("True", "TooLarge")
     assert world.defaults() == ["1.0"] * 3
-    assert not documents_name(world.reconcile(), "2.0")
+    assert not told_of(world.reconcile(), "2.0")
 
 
 def test_every_row_of_the_table_has_a_test():

@@ -67,7 +67,10 @@ def enter(standing: Standing, steps: Sequence[Step], index: int, hot: Hot) -> Ca
 
 
 def _weight(standing: Standing, weight: int) -> int:
-    """Return the candidate's share of all requests: a split's other versions keep theirs."""
+    """Return the candidate's share of all requests: a split's other versions keep theirs.
+
+    It has no less than it had as one of them.
+    """
     split = standing.model.split
     others = sum(each.weight for each in split.versions) if split else 0
     own = ALL - others

@@ -45,7 +45,7 @@ class Decision:
     mode: Swap = Swap.SIDE_BY_SIDE
     mode_reason: str = ""
     came_up: tuple[str, ...] = ()  # processes that started again where the candidate was
-    retold: frozenset[str] = frozenset()  # pods that came up again and wait for the same words
+    retold: frozenset[str] = frozenset()  # pods that are told, even if it is the same again
     held: str = ""  # what a person is waited for
     blocked: tuple[Reason, str] | None = None  # what keeps it from coming in at all
 

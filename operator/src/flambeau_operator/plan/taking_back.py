@@ -77,6 +77,9 @@ def _rolled_back(scene: Scene, failure: LastFailure) -> Decision:
     return Decision(
         scene.standing,
         Act.ROLL_BACK,
+        # Also those that never had it: told anew, they refuse what an operator that fell asleep in
+        # the middle of this release still has to say.
+        retold=frozenset(pod.name for pod in scene.fleet.reporters),
         proven=len(scene.proven),
         failure=failure,
         canary=step_before(scene),
