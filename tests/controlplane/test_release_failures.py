@@ -15,7 +15,7 @@ from flambeau_operator.errors import Conflict, Unavailable
 from flambeau_operator.resources.deployment_status import ModelPhase as P, status_from_json
 from flambeau_operator.resources.observed import Trouble
 from flambeau_operator.resources.pod_state import Failure, VersionPhase
-from tests.builders import deployment_body
+from tests.builders import archive, deployment_body
 from tests.controlplane.release_worlds import (
     at_rest,
     classifier,
@@ -325,6 +325,23 @@ def test_what_was_promoted_and_not_committed_is_committed_and_takes_no_step_once
     assert world.reconcile().commit is not None
     assert share_of_candidate(world) >= weights
     assert [each.outcome for each in classifier(world).history] == ["Promoted"]
+
+
+@row("the operator is down during a rollout")
+def test_a_promotion_that_was_not_committed_lets_nothing_else_in_unproven():
+    world = serving(2, mode="Recreate", steps=None, analysis=None)
+    source = {"uri": archive("classifier", "3.0")}
+    split = {"versions": [{"version": "3.0", "weight": 20, "source": source}]}
+    release(world, split=split)
+    while (plan := world.plan()).status.model("classifier").phase is not P.PROMOTING:
+        world.reconcile()
+        world.wait(2)
+        world.advance()
+    world.status = status_from_json(plan.status.to_json())  # and there it died
+    world.wait(2)
+    world.reconcile()
+    (committed,) = world.committed.models
+    assert [each.version for each in committed.versions] == ["2.0"]
 
 
 @row("the operator is down during a rollout")

@@ -154,7 +154,9 @@ def _judge(
         return Kind.UNPROTECTED if first else Kind.CANDIDATE
     if active.version == target.version and _same(active, target, before, fleet):
         return Kind.SETTLED
-    if not _worth_protecting(active, before, fleet):
+    # What the status calls active already was promoted, and its commit did not come through.
+    promoted = before.active_version == target.version != active.version
+    if not promoted and not _worth_protecting(active, before, fleet):
         return Kind.UNPROTECTED
     return Kind.REUSED if active.version == target.version else Kind.CANDIDATE
 
