@@ -11,6 +11,7 @@ import pytest
 from e2e.cluster import hyperkube, stock
 from e2e.cluster.faults import ClusterFault
 from e2e.load import Pace, Question, Summary, ask, load
+from e2e.waiting import until
 
 # The first run on a machine builds Kubernetes.
 pytestmark = pytest.mark.timeout(1800)
@@ -158,7 +159,9 @@ def test_a_server_that_ends_abruptly_costs_requests_and_they_are_seen(cluster, f
 def test_one_question_is_asked_from_a_pod_of_its_own(cluster, fresh_name):
     url = _serve(cluster, fresh_name)
     question = Question(f"{url}once", body=b"\x00\xff", content_type="application/octet-stream")
-    assert ask(cluster, fresh_name, question).endswith("answers /once\n")
+    # The pods are ready some moments before every node knows the way to them.
+    answer = until("a Service's rules are written", lambda: ask(cluster, fresh_name, question))
+    assert answer.endswith("answers /once\n")
     with pytest.raises(ClusterFault, match="connection refused"):
         ask(cluster, fresh_name, Question("http://127.0.0.1:1/"))
 
