@@ -33,7 +33,8 @@ class Judge:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.served: set[Served] = set()  # versions that some operator could see ready in a pod
+        self.ready: set[Served] = set()  # versions that some operator could see ready in a pod
+        self.served: set[Served] = set()  # those of them that an operator can still know of
         self.failed: set[tuple[str, str]] = set()  # model and entry that must not come back
         self.plans = 0
         self._told: set[tuple[str, str]] = set()  # failures in the last status
@@ -77,6 +78,7 @@ class Judge:
             told = pod.state.version(model, version) if pod.state else None
             ready = told is not None and told.phase is VersionPhase.READY
             if ready or (pod.state is None and pod.ready and each.ready):
+                self.ready.add((model, version, each.entry.source))
                 self.served.add((model, version, each.entry.source))
 
     def _only_proven_versions_are_committed(
@@ -108,7 +110,7 @@ class Judge:
         for document in plan.documents.values():
             for model, entry in _versions(document):
                 if entry.weight and entry.version != model.default:
-                    known = (model.name, entry.version, entry.source) in self.served
+                    known = (model.name, entry.version, entry.source) in self.ready
                     assert known or (model.name, entry.source) in first, entry.version
 
     # what is stored, and what the pods do
