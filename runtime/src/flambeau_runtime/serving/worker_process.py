@@ -67,7 +67,8 @@ class WorkerProcess:
         with suppress(OSError, AttributeError):
             policy = os.SCHED_BATCH if yes else os.SCHED_OTHER
             for thread in Path(f"/proc/{self.pid}/task").iterdir():
-                os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
+                with suppress(ProcessLookupError):  # it ended meanwhile: the others shall hear it
+                    os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
 
     def kill(self) -> None:
         """End it and what it has started, now."""
